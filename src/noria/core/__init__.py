@@ -1,0 +1,1 @@
+"""Small pure things everything else stands on: no I/O, no clock."""

@@ -1,0 +1,1 @@
+"""Source and expectations -> DatasetVersion: rows read, judged, set aside, split and versioned."""

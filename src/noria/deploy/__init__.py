@@ -1,0 +1,1 @@
+"""ModelVersion and rollout -> Deployment: canary steps decided on errors and loss."""

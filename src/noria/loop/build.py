@@ -1,0 +1,457 @@
+"""Training: dataset version and declared steps -> a finished run with its model bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from noria.core.hashing import digest_bytes, digest_json
+from noria.core.plugins import load_plugin
+from noria.data.rules import RandomSplit, Source, TimeSplit
+from noria.data.snapshot import guess_task
+from noria.data.split import split
+from noria.errors import DataError, StepError
+from noria.flavors import Predictor, flavor_for
+from noria.frames.convert import kind_of_annotation
+from noria.frames.digest import frame_digest
+from noria.frames.parquet import read_parquet, schema_of, write_parquet
+from noria.loop.calling import call, default_kind, feature, hand_over, hints, knobs_of
+from noria.loop.load import LoadedLoop
+from noria.loop.plan import plan
+from noria.loop.reference import as_records, reference_of, signature_fields
+from noria.loop.scoring import plain, scores
+from noria.loop.steps import Declaration, Step
+from noria.loop.wire import order_features
+from noria.records import Artifact, BundleManifest, Metric, Run, Signature, StepTrace
+from noria.store.ports import Store
+from noria.train.cache import StepCache
+from noria.train.identity import Identity, code_identity
+from noria.train.provenance import environment_lock, git_state, peak_memory
+from noria.train.sources import user_sources
+from noria.validate.rules import NoSkew
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["Built", "Sides", "Work", "build", "load_model", "sides_of", "source_of"]
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """Raw rows to train on and rows held out."""
+
+    train: pl.DataFrame
+    test: pl.DataFrame
+
+
+@dataclass(slots=True)
+class Built:
+    """What training gave, before anything is recorded.
+
+    Attributes:
+        artifacts: files of the run by name, already stored.
+        train_key: cache key of the train step: equal keys are equal models.
+    """
+
+    bundle: str
+    manifest: BundleManifest
+    metrics: dict[str, float]
+    params: dict[str, Any]
+    traces: list[StepTrace]
+    train_key: str
+    artifacts: list[Artifact] = field(default_factory=list)
+    git_commit: str | None = None
+    git_dirty: bool = False
+    environment: str = ""
+    peak_memory_bytes: int = 0
+
+    def finish(self, run: Run, ended: datetime) -> Run:
+        """The run record, finished."""
+        return msgspec.structs.replace(
+            run,
+            status="finished",
+            ended=ended,
+            params=self.params,
+            metrics=tuple(Metric(name, value) for name, value in self.metrics.items()),
+            artifacts=tuple(self.artifacts),
+            bundle=self.bundle,
+            steps=tuple(self.traces),
+            peak_memory_bytes=self.peak_memory_bytes,
+            git_commit=self.git_commit,
+            git_dirty=self.git_dirty,
+            environment=self.environment,
+        )
+
+
+def source_of(loop: Declaration) -> Source:
+    """The source; a declaration without one does not pass check()."""
+    if loop.origin is None:
+        raise DataError(f"Loop '{loop.name}' declares no source.")
+    return loop.origin
+
+
+def sides_of(loaded: LoadedLoop, frame: pl.DataFrame) -> Sides:
+    """The rows split as declared; without a declared split, by time if there is one, else at random."""
+    loop, source = loaded.loop, source_of(loaded.loop)
+    rule = loop.split
+    if rule is None and source.time is not None:
+        times = frame[source.time].drop_nulls()
+        rule = TimeSplit(test=(times.max() - times.min()) / 5)  # type: ignore[operator]  # of times
+    train, test = split(frame, rule or RandomSplit(seed=loop.seed), source)
+    return Sides(train, test)
+
+
+class Work:
+    """One training, step by step; each reads what the ones before it left."""
+
+    def __init__(
+        self, loaded: LoadedLoop, store: Store, frame: pl.DataFrame, now: datetime, overrides: Mapping[str, Any]
+    ) -> None:
+        self.loop = loaded.loop
+        self.loaded = loaded
+        self.store = store
+        self.sides = sides_of(loaded, frame)
+        self.cache = StepCache(store.ledger, store.blobs, self.loop.name, now)
+        self.kind = default_kind(self.loop)
+        self.params = {
+            f"{step.name}.{knob.name}": overrides.get(f"{step.name}.{knob.name}", knob.default)
+            for step in self.loop.steps
+            for knob in step.knobs
+        }
+        unknown = sorted(set(overrides) - set(self.params))
+        if unknown:
+            raise StepError(f"There is no knob {unknown[0]!r}; there are: {', '.join(self.params) or 'none'}.")
+        self.source = source_of(self.loop)
+        self.label = self.source.label or ""
+
+    def features(self, progress: Progress) -> tuple[dict[str, str], Callable[[], Sides]]:
+        """Digests of the features' outputs, and the frames themselves, read only when asked for."""
+        order = order_features(self.loop)
+        if not order:
+            hidden = {self.source.key, self.source.time, self.label, *self.source.sensitive}
+            names = [name for name in self.sides.train.columns if name not in hidden]
+            if not names:
+                raise StepError("There is no column left to learn from besides key, time, label and sensitive ones.")
+            plain_sides = Sides(self.sides.train.select(names), self.sides.test.select(names))
+            digests = {"x_train": frame_digest(plain_sides.train), "x_test": frame_digest(plain_sides.test)}
+            return digests, lambda: plain_sides
+        raw = {"train": self._raw(self.sides.train), "test": self._raw(self.sides.test)}
+        data_digest = {side: frame_digest(rows) for side, rows in raw.items()}
+        made: dict[str, dict[str, str]] = {}
+        frames: dict[str, dict[str, pl.DataFrame]] = {"train": {}, "test": {}}
+        handed: dict[str, dict[str, Any]] = {"train": {}, "test": {}}
+
+        def frame_of(side: str, name: str) -> pl.DataFrame:
+            if name not in frames[side]:
+                frames[side][name] = read_parquet(self.store.blobs.get(made[name][f"{side}_blob"]))
+            return frames[side][name]
+
+        def compute(step: Step) -> dict[str, Any]:
+            found: dict[str, Any] = {}
+            for side, rows in raw.items():
+                needed = {g.name: frame_of(side, g.name) for g in step.inputs if g.name != "data"}
+                result = feature(step, rows, needed, self.kind, self.params, handed[side])
+                frames[side][step.name] = result
+                found[side] = frame_digest(result).replace("blake3:", "rows:")  # names values, not a blob
+                found[f"{side}_blob"] = self.store.blobs.put(write_parquet(result))
+            return found
+
+        for step in order:
+            progress(f"feature {step.name}")
+            inputs = {}
+            for given in step.inputs:
+                for side in raw:
+                    known = data_digest[side] if given.name == "data" else made[given.name][side]
+                    inputs[f"{given.name} ({side})"] = known
+            knobs = knobs_of(step, self.params)
+            identity = code_identity(step.function)
+            made[step.name] = self.cache.run(step.name, identity, inputs, knobs, lambda s=step: compute(s))  # type: ignore[misc]
+
+        def together() -> Sides:
+            import polars as pl
+
+            parts = {side: [frame_of(side, step.name) for step in order] for side in raw}
+            return Sides(
+                pl.concat(parts["train"], how="horizontal"), pl.concat(parts["test"], how="horizontal")
+            )
+
+        return {f"{name} ({side})": outputs[side] for name, outputs in made.items() for side in raw}, together
+
+    def _raw(self, rows: pl.DataFrame) -> pl.DataFrame:
+        return rows.drop(self.label)
+
+    def given(self, step: Step, sides: Callable[[], Sides], extra: Mapping[str, Any]) -> list[Any]:
+        """The arguments a train, evaluate or gate step asks for."""
+        annotations = hints(step)
+        held = step.kind in ("evaluate", "gate")
+        makers: dict[str, Callable[[], Any]] = {
+            "data": lambda: self.sides.test if held else self.sides.train,
+            "x_train": lambda: sides().train,
+            "x_test": lambda: sides().test,
+            "y_train": lambda: self.sides.train[self.label],
+            "y_test": lambda: self.sides.test[self.label],
+        }
+        arguments = []
+        for wanted in step.inputs:
+            value = extra[wanted.name] if wanted.name in extra else makers[wanted.name]()
+            arguments.append(hand_over(value, annotations.get(wanted.name), self.kind))
+        return arguments
+
+
+def build(
+    loaded: LoadedLoop,
+    store: Store,
+    frame: pl.DataFrame,
+    *,
+    run: Run,
+    now: datetime,
+    overrides: Mapping[str, Any],
+    champion: str | None = None,
+    progress: Progress = lambda _: None,
+) -> Built:
+    """Run the declared steps on a dataset version and pack the model bundle.
+
+    Nothing is recorded but cached steps and blobs, so that being killed here costs time and nothing else.
+
+    Raises:
+        StepError: a user's function failed.
+        ModelError: the model cannot be saved safely.
+    """
+    work = Work(loaded, store, frame, now, overrides)
+    loop = work.loop
+    digests, sides = work.features(progress)
+    train = loop.step("train")
+    assert train is not None  # check() saw to it
+    trained = _train(work, train, digests, sides, progress)
+
+    @cache
+    def predictor() -> Predictor:
+        return load_predictor(store, trained["flavor"], trained["files"])
+
+    progress("evaluating")
+    metrics = _evaluate(work, trained, predictor, digests, sides, champion)
+    progress("packing the model bundle")
+    return _finish(work, _pack(work, run, trained, predictor, metrics, sides, champion), metrics, train.name)
+
+
+def load_predictor(store: Store, flavor: str, files: Mapping[str, str]) -> Predictor:
+    """A stored model, ready to predict."""
+    found: Predictor = load_plugin("flavor", flavor).load({n: store.blobs.get(d) for n, d in files.items()})
+    return found
+
+
+def load_model(store: Store, bundle: str) -> Any:
+    """The model object of a stored bundle; none of the bundle's code is run."""
+    manifest = msgspec.json.decode(store.blobs.get(bundle), type=BundleManifest)
+    return load_predictor(store, manifest.flavor, manifest.model).unwrap()
+
+
+def _train(
+    work: Work, step: Step, digests: Mapping[str, str], sides: Callable[[], Sides], progress: Progress
+) -> dict[str, Any]:
+    annotations = hints(step)
+    x_kind = annotations.get("x_train")
+    frame_kind = "ndarray" if "ndarray" in str(x_kind) else (kind_of_annotation(x_kind) or work.kind)
+    inputs = {f"x {name}": digest for name, digest in digests.items() if "test" not in name}
+    inputs["y"] = frame_digest(work.sides.train.select(work.label))
+    if any(given.name == "data" for given in step.inputs):
+        inputs["data"] = frame_digest(work.sides.train)
+    knobs = knobs_of(step, work.params)
+
+    def compute() -> dict[str, Any]:
+        progress(f"training on {work.sides.train.height:,} rows")
+        model = call(step, *work.given(step, sides, {}), **knobs)
+        if model is None:
+            raise StepError(f"train '{step.name}' at {step.where} returned nothing; return the fitted model.")
+        name, flavor = flavor_for(model)
+        files = {file: work.store.blobs.put(data) for file, data in flavor.save(model).items()}
+        return {
+            "flavor": name,
+            "files": files,
+            "frame": frame_kind,
+            "columns": [list(pair) for pair in schema_of(sides().train)],
+        }
+
+    return work.cache.run(step.name, code_identity(step.function), inputs, knobs, compute)
+
+
+def _evaluate(
+    work: Work,
+    trained: Mapping[str, Any],
+    predictor: Callable[[], Predictor],
+    digests: Mapping[str, str],
+    sides: Callable[[], Sides],
+    champion: str | None,
+) -> dict[str, float]:
+    """What the user's evaluate says of the model as it was saved, not as it was in memory."""
+    step = work.loop.step("evaluate")
+    if step is None:
+        return {}
+    inputs = dict(digests)
+    inputs["y_test"] = frame_digest(work.sides.test.select(work.label))
+    inputs["model"] = digest_json(trained["files"])
+    for given in step.inputs:
+        if given.name == "data":
+            inputs["data"] = frame_digest(work.sides.test)
+        elif given.name == "y_train":
+            inputs["y_train"] = frame_digest(work.sides.train.select(work.label))
+        elif given.name == "champion":
+            inputs["champion"] = champion or "none"
+    knobs = knobs_of(step, work.params)
+
+    def compute() -> dict[str, Any]:
+        extra = {"model": predictor().unwrap(), "champion": champion and load_model(work.store, champion)}
+        arguments = work.given(step, sides, extra)
+        return {"metrics": _numbers(step, call(step, *arguments, **knobs))}
+
+    outputs = work.cache.run(step.name, code_identity(step.function), inputs, knobs, compute)
+    return {name: float(value) for name, value in outputs["metrics"].items()}
+
+
+def _numbers(step: Step, found: Any) -> dict[str, float]:
+    if not isinstance(found, Mapping):
+        raise StepError(
+            f"evaluate '{step.name}' at {step.where} returned {type(found).__name__}; "
+            'return a dict of metrics such as {"mae": 3.2}.'
+        )
+    metrics: dict[str, float] = {}
+    for name, value in found.items():
+        value = plain(value)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise StepError(f"evaluate '{step.name}': metric {name!r} is {value!r:.60}, which is not a number.")
+        if not isfinite(value):
+            raise StepError(f"evaluate '{step.name}': metric {name!r} is {value}, which is not a finite number.")
+        metrics[str(name)] = float(value)
+    return metrics
+
+
+def _pack(
+    work: Work,
+    run: Run,
+    trained: Mapping[str, Any],
+    predictor: Callable[[], Predictor],
+    metrics: dict[str, float],
+    sides: Callable[[], Sides],
+    champion: str | None,
+) -> str:
+    """Digest of the bundle's manifest; the one made before when nothing it holds has changed."""
+    store, lock = work.store, environment_lock()
+    code = {name: store.blobs.put(data) for name, data in user_sources(work.loaded.path).items()}
+    holds = {
+        "model": digest_json(trained),
+        "metrics": digest_json(metrics),
+        "plan": digest_json(plan(work.loop)),
+        "environment": digest_bytes(lock.encode()),
+        "train rows": frame_digest(work.sides.train),
+        "test rows": frame_digest(work.sides.test),
+        **code,
+    }
+
+    def compute() -> dict[str, Any]:
+        manifest = _manifest(work, run, trained, predictor(), metrics, sides(), code, lock, champion)
+        return {"bundle": store.blobs.put(msgspec.json.format(msgspec.json.encode(manifest), indent=1))}
+
+    found: str = work.cache.run("bundle", Identity(digest_json(holds), holds), {}, {}, compute)["bundle"]
+    return found
+
+
+def _manifest(
+    work: Work,
+    run: Run,
+    trained: Mapping[str, Any],
+    predictor: Predictor,
+    metrics: dict[str, float],
+    sides: Sides,
+    code: dict[str, str],
+    lock: str,
+    champion: str | None,
+) -> BundleManifest:
+    loop, source = work.loop, work.source
+    task = guess_task(work.sides.train[work.label], loop.task or source.task)
+    classes = tuple(plain(value) for value in predictor.classes or ())
+    values, _, arrays, share_arrays = scores(predictor, sides.test, trained["frame"])
+    fields, records = signature_fields(work, sides.train.columns)
+    reference, profile = reference_of(
+        work, task, classes, arrays, share_arrays, metrics, _usual_spread(work.store, champion)
+    )
+    reference["sample"] = {"records": records, "values": values[: len(records)]}
+    reference["train_sample"] = _train_sample(work, predictor, sides, trained["frame"])
+    return BundleManifest(
+        loop=loop.name,
+        run=run.id,
+        created=run.started,
+        flavor=trained["flavor"],
+        model=dict(trained["files"]),
+        code=code,
+        entry=work.loaded.path.name,
+        loop_name=work.loaded.variable,
+        signature=Signature(
+            inputs=fields,
+            features=tuple((name, kind) for name, kind in trained["columns"]),
+            task=task,
+            classes=classes,
+            key=source.key,
+            time=source.time,
+            label=source.label,
+        ),
+        frame=trained["frame"],
+        profile=profile,
+        reference=reference,
+        environment=work.store.blobs.put(lock.encode()),
+        params=work.params,
+        model_digest=digest_json(dict(trained["files"])),
+    )
+
+
+def _usual_spread(store: Store, champion: str | None) -> float:
+    """How much the champion's mean loss varied between blocks when it was validated; 0 without a champion."""
+    if champion is None:
+        return 0.0
+    manifest = msgspec.json.decode(store.blobs.get(champion), type=BundleManifest)
+    return float(manifest.reference.get("loss", {}).get("spread", 0.0))
+
+
+def _train_sample(work: Work, predictor: Predictor, sides: Sides, frame_kind: str) -> str:
+    """Training rows spread over the whole of training, as a client would send them, with the answers of training."""
+    wanted = max((gate.rows for gate in work.loop.gates if isinstance(gate, NoSkew)), default=20)
+    height = work.sides.train.height
+    rows = sorted({int(place) for place in np.linspace(0, height - 1, min(wanted, height))})
+    values, _, _, _ = scores(predictor, sides.train[rows], frame_kind)
+    records = as_records(work.sides.train[rows].drop(work.label))
+    return work.store.blobs.put(msgspec.json.encode({"records": records, "values": values}))
+
+
+def _finish(work: Work, bundle: str, metrics: dict[str, float], train: str) -> Built:
+    """What the run record will say."""
+    store = work.store
+    packed = store.blobs.get(bundle)
+    manifest = msgspec.json.decode(packed, type=BundleManifest)
+    commit, dirty, diff = git_state(work.loaded.path.parent)
+    named = {**manifest.model, **{f"code/{name}": digest for name, digest in manifest.code.items()}}
+    named["environment.txt"] = manifest.environment
+    artifacts = [Artifact("bundle.json", bundle, len(packed))]
+    artifacts += [Artifact(name, digest, len(store.blobs.get(digest))) for name, digest in named.items()]
+    if diff:
+        artifacts.append(Artifact("git.diff", store.blobs.put(diff), len(diff)))
+    return Built(
+        bundle=bundle,
+        manifest=manifest,
+        metrics=metrics,
+        params=work.params,
+        traces=work.cache.traces,
+        train_key=next(trace.key for trace in work.cache.traces if trace.name == train),
+        artifacts=artifacts,
+        git_commit=commit,
+        git_dirty=dirty,
+        environment=manifest.environment,
+        peak_memory_bytes=peak_memory(),
+    )

@@ -1,0 +1,156 @@
+"""A model bundle, loaded: records in, predictions out, exactly as training would have computed them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from noria.core.plugins import load_plugin
+from noria.errors import ModelError, RequestError, StepError
+from noria.frames.parquet import cast_records
+from noria.loop.calling import compute_features, hand_over
+from noria.loop.load import load
+from noria.loop.wire import order_features
+from noria.records import BundleManifest
+from noria.store.ports import Blobs
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+
+    from noria.flavors import Predictor
+    from noria.loop.steps import Declaration
+
+__all__ = ["Scorer", "plain", "scores"]
+
+
+def plain(value: Any) -> Any:
+    """A NumPy value as a plain one that JSON can hold."""
+    item = getattr(value, "item", None)
+    return item() if item is not None else value
+
+
+def scores(
+    predictor: Predictor, features: pl.DataFrame, frame_kind: str
+) -> tuple[list[Any], list[list[float]] | None, np.ndarray[Any, Any], np.ndarray[Any, Any] | None]:
+    """Predictions of feature rows: plain values and probabilities, then the same as arrays.
+
+    Raises:
+        ModelError: the model raised, gave the wrong number of rows, or a number that is not finite.
+    """
+    import numpy as np
+
+    x = hand_over(features, frame_kind if frame_kind == "ndarray" else None, frame_kind)  # type: ignore[arg-type]
+    try:
+        values = np.asarray(predictor.predict(x))
+        shares = predictor.probabilities(x)
+    except Exception as error:  # noqa: BLE001 - the model may raise anything on rows it cannot take
+        raise ModelError(f"The model failed: {type(error).__name__}: {error}") from error
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.shape != (features.height,):
+        raise ModelError(f"The model returned {values.shape} predictions for {features.height} rows.")
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        row = int(np.flatnonzero(~np.isfinite(values))[0])
+        raise ModelError(f"The model predicted {values[row]} for row {row}, which is not a number.")
+    listed = None if shares is None else np.asarray(shares, dtype=np.float64).tolist()
+    return values.tolist(), listed, values, shares
+
+
+class Scorer:
+    """A bundle ready to predict.
+
+    The bundle's own source files are written to a private folder and imported from there; weights are loaded
+    by their flavor, which executes nothing. On loading, the bundle's stored sample is predicted again and must
+    give the stored answers.
+
+    Args:
+        manifest: what to load.
+        blobs: where its parts are.
+
+    Raises:
+        ModelError: a part is missing, or the stored answers are not reproduced.
+    """
+
+    def __init__(self, manifest: BundleManifest, blobs: Blobs) -> None:
+        self.manifest = manifest
+        self._folder = tempfile.TemporaryDirectory(prefix="noria-model-")
+        root = Path(self._folder.name)
+        for name, digest in manifest.code.items():
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts:
+                raise ModelError(f"The bundle names a source file outside its folder: {name!r}.")
+            target = root / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(blobs.get(digest))
+        self._loop: Declaration = load(root / manifest.entry, manifest.loop_name).loop
+        self._order = order_features(self._loop)
+        flavor = load_plugin("flavor", manifest.flavor)
+        files = {name: blobs.get(digest) for name, digest in manifest.model.items()}
+        self._predictor: Predictor = flavor.load(files)
+        self._extra = {name for name in (manifest.signature.label,) if name}
+        self._self_test()
+
+    def features(self, data: pl.DataFrame) -> pl.DataFrame:
+        """Feature rows of raw rows, in the model's column order."""
+        if not self._order:
+            return data.select([name for name, _ in self.manifest.signature.features])
+        made = compute_features(self._loop, self._order, data, self.manifest.params)
+        return made.select([name for name, _ in self.manifest.signature.features])
+
+    def predict(self, records: Sequence[dict[str, Any]]) -> tuple[list[Any], list[list[float]] | None]:
+        """Predictions and class probabilities of plain records.
+
+        Raises:
+            RequestError: a record does not fit the signature, or cannot be predicted; names record and field.
+            ModelError: the model fails on rows it should take.
+        """
+        data = cast_records(list(records), self.manifest.signature.inputs, extra=self._extra)
+        try:
+            values, shares, _, _ = scores(self._predictor, self.features(data), self.manifest.frame)
+        except (ModelError, StepError) as error:
+            raise self._blame(data, error) from error
+        return values, shares
+
+    def _blame(self, data: pl.DataFrame, error: ModelError | StepError) -> RequestError | ModelError | StepError:
+        """The records that cannot be predicted even alone: their fault, as the model takes its own sample."""
+        details: list[dict[str, object]] = []
+        for row in range(min(data.height, 1000)):
+            try:
+                scores(self._predictor, self.features(data[row : row + 1]), self.manifest.frame)
+            except (ModelError, StepError) as alone:
+                empty = [name for name in data.columns if data[name][row] is None]
+                hint = f" (missing here: {', '.join(empty)})" if empty else ""
+                details.append({"record": row, "problem": f"{alone}{hint}"})
+        if not details:
+            return error
+        return RequestError(f"{len(details)} of {data.height} records cannot be predicted.", details[:100])
+
+    def _self_test(self) -> None:
+        sample: Mapping[str, Any] = self.manifest.reference.get("sample", {})
+        records = sample.get("records", [])
+        if not records:
+            return
+        values, _ = self.predict(records)
+        for place, (found, stored) in enumerate(zip(values, sample["values"], strict=True)):
+            same = found == stored
+            if isinstance(found, float) and isinstance(stored, (int, float)):
+                same = abs(found - stored) <= 1e-6 * max(1.0, abs(stored))
+            if not same:
+                raise ModelError(
+                    f"The bundle does not reproduce its own predictions: record {place} gives {found!r}, "
+                    f"in training it gave {stored!r}. A package may have changed since."
+                )
+
+    def close(self) -> None:
+        """Remove the private folder."""
+        self._folder.cleanup()
+
+
+def manifest_of(blobs: Blobs, digest: str) -> BundleManifest:
+    """The manifest a digest names."""
+    return msgspec.json.decode(blobs.get(digest), type=BundleManifest)

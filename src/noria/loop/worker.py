@@ -1,0 +1,66 @@
+"""The process of one model version: reads requests on standard input, answers on standard output.
+
+Run as ``python -m noria.loop.worker STORE MANIFEST``. It holds no credentials, opens no port, and what the
+user's code prints goes to standard error.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Any, BinaryIO
+
+import orjson
+
+from noria.errors import ModelError, NoriaError, RequestError, StepError
+from noria.serve.process import HEADER
+
+_log = logging.getLogger("noria.model")
+
+
+def _send(out: BinaryIO, number: int, body: Any) -> None:
+    data = orjson.dumps(body)
+    out.write(HEADER.pack(len(data), number) + data)
+    out.flush()
+
+
+def _answer(scorer: Any, body: bytes) -> dict[str, Any]:
+    try:
+        values, shares = scorer.predict(orjson.loads(body)["records"])
+    except RequestError as error:
+        return {"error": str(error), "kind": "request", "details": list(error.details)}
+    except (ModelError, StepError) as error:
+        return {"error": str(error), "kind": "model"}
+    except Exception as error:  # noqa: BLE001 - one request must not end the process that serves all others
+        _log.exception("a prediction failed")
+        return {"error": f"The model failed: {type(error).__name__}.", "kind": "model"}
+    return {"values": values, "probabilities": shares}
+
+
+def main(store: str, digest: str) -> int:
+    """Serve until standard input closes; returns the exit status."""
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # a print in the user's code must not end up among the answers
+    from noria.loop.scoring import Scorer, manifest_of
+    from noria.store import open_blobs
+
+    try:
+        blobs = open_blobs(store)
+        scorer = Scorer(manifest_of(blobs, digest), blobs)
+    except NoriaError as error:
+        _send(out, 0, {"error": str(error)})
+        return 1
+    _send(out, 0, {"ready": True})
+    source = sys.stdin.buffer
+    while True:
+        head = source.read(HEADER.size)
+        if len(head) < HEADER.size:
+            scorer.close()
+            return 0
+        size, number = HEADER.unpack(head)
+        _send(out, number, _answer(scorer, source.read(size)))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2]))

@@ -1,0 +1,1 @@
+"""Windows of predictions and labels -> Alert."""

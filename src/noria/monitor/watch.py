@@ -1,0 +1,255 @@
+"""Predictions and labels since the last look -> windows for the timeline, and alerts.
+
+Drift of the inputs is evidence and raises a warning. Harm, the realised loss above what the model was validated
+with, raises the alarm, by an e-detector that may be looked at all the time (see `noria.monitor.e_detector`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from noria.core.units import parse_duration
+from noria.frames.parquet import cast_records
+from noria.frames.profile import count_into
+from noria.monitor.drift import compare, merge, watched
+from noria.monitor.e_detector import EDetector, start_detector
+from noria.monitor.losses import row_losses
+from noria.monitor.rules import Drift, Performance
+from noria.records import Alert, BundleManifest, Profile
+from noria.store.ports import LabelledPrediction, MonitorState, Prediction, PredictionLog, Window
+
+__all__ = ["Observation", "watch_drift", "watch_harm", "watch_windows"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_BATCH = 20_000
+_FEWEST = 30  # rows of a window under which its numbers are not worth showing
+_ROWS_TO_FALSE_ALARM = 20  # times the rows between two reviews
+
+Measure = Callable[[str, list[LabelledPrediction]], tuple[float, float, float, float | None]]
+"""Metric name and labelled predictions -> value, low, high, bias."""
+
+
+class Observation(msgspec.Struct):
+    """What one look gave: the state to take up from next time, windows closed, alerts raised."""
+
+    state: MonitorState
+    windows: list[Window]
+    alerts: list[Alert]
+
+
+def window_start(moment: datetime, length: timedelta) -> datetime:
+    """The start of the window a moment falls in; windows are counted from 1970."""
+    return _EPOCH + ((moment - _EPOCH) // length) * length
+
+
+def _id(*parts: object) -> str:
+    """The same window or alert gets the same id however often it is computed."""
+    return hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=16).hexdigest()
+
+
+def watch_windows(
+    log: PredictionLog,
+    loop: str,
+    state: MonitorState,
+    policy: Performance,
+    delay: timedelta,
+    now: datetime,
+    measure: Measure,
+    baseline: float | None,
+) -> Observation:
+    """Performance windows of a loop, whichever version answered, each closed once its labels are due.
+
+    Args:
+        state: its ``state["next"]`` is the start of the next window (ISO text).
+        delay: how long after a prediction its label is known.
+        measure: computes the metric with its interval.
+        baseline: the metric when the champion was validated.
+    """
+    length = parse_duration(policy.window)
+    following = datetime.fromisoformat(state.state.get("next") or window_start(state.since, length).isoformat())
+    windows: list[Window] = []
+    if following + length + delay > now:
+        return Observation(state, windows, [])
+    rows = log.labelled(loop, since=following, limit=None)
+    latest = {one.prediction.id: one for one in rows}  # a corrected label replaces the earlier one
+    while following + length + delay <= now:
+        inside = [one for one in latest.values() if following <= one.prediction.at < following + length]
+        if len(inside) >= _FEWEST:
+            value, low, high, bias = measure(policy.metric, inside)
+            facts: dict[str, Any] = {"metric": policy.metric, "value": value, "low": low, "high": high,
+                                     "bias": bias, "rows": len(inside), "estimated": False,
+                                     "baseline": baseline, "floor": policy.floor}  # fmt: skip
+            windows.append(
+                Window(_id(loop, "performance", following), loop, inside[-1].prediction.version, "performance",
+                       following, following + length, len(inside), facts)  # fmt: skip
+            )
+        following += length
+    return Observation(msgspec.structs.replace(state, state={"next": following.isoformat()}), windows, [])
+
+
+def watch_harm(
+    log: PredictionLog,
+    manifest: BundleManifest,
+    version: int,
+    state: MonitorState,
+    policy: Performance,
+    now: datetime,
+) -> Observation:
+    """The e-detector of one version's realised loss, fed with the labels that came since the last look."""
+    reference = manifest.reference["loss"]
+    kept = dict(state.state)
+    detector = _detector(kept.get("detector"), manifest, policy)
+    alerts: list[Alert] = []
+    while rows := log.labelled(manifest.loop, after=kept.get("cursor", 0), version=version, limit=_BATCH):
+        kept["cursor"] = rows[-1].label_sequence
+        rows.sort(key=lambda one: one.prediction.at)
+        marks = kept.setdefault("marks", [])
+        for place in range(0, len(rows), 50):
+            marks.append([detector.seen + place, rows[place].prediction.at.isoformat()])
+        del marks[:-2000]
+        was = detector.alarmed
+        detector = detector.update(_losses(manifest, rows))
+        if detector.alarmed and not was:
+            since = _moment(marks, detector.alarm_since or 0)
+            kept["alarmed"] = now.isoformat()
+            recent = _losses(manifest, [one for one in rows if one.prediction.at >= since] or rows)
+            alerts.append(
+                Alert(
+                    id=_id(manifest.loop, version, "performance", now.isoformat()),
+                    loop=manifest.loop,
+                    version=version,
+                    at=now,
+                    kind="performance",
+                    severity="alarm",
+                    sentence=(
+                        f"Version {version} does worse than when it was validated: bounded loss {recent.mean():.3f} "
+                        f"since {since:%Y-%m-%d}, validated at {reference['mean']:.3f} (up to {reference['bound']:.3f})."
+                    ),
+                    since=since,
+                    facts={
+                        "loss": float(recent.mean()),
+                        "reference": reference,
+                        "limit": detector.limit,
+                        "labelled_rows": detector.seen,
+                    },
+                )
+            )
+    raised = kept.get("alarmed")
+    if raised and now - datetime.fromisoformat(raised) >= parse_duration(policy.reviews):
+        detector, kept["alarmed"], kept["marks"] = _detector(None, manifest, policy), None, []
+    kept["detector"] = msgspec.to_builtins(detector)
+    return Observation(msgspec.structs.replace(state, state=kept), [], alerts)
+
+
+def _detector(kept: Any, manifest: BundleManifest, policy: Performance) -> EDetector:
+    if kept:
+        return msgspec.convert(kept, EDetector)
+    days = parse_duration(policy.reviews).total_seconds() / 86_400
+    per_day = manifest.reference.get("rows_per_day")
+    between = per_day * days if per_day else manifest.reference.get("rows", 1000)
+    limit = _ROWS_TO_FALSE_ALARM * max(float(between), 100.0)
+    return start_detector(bound=float(manifest.reference["loss"]["bound"]), limit=limit)
+
+
+def _moment(marks: Sequence[Sequence[Any]], row: int) -> datetime:
+    """When the row was predicted, to within the marks."""
+    before = [text for seen, text in marks if seen <= row]
+    return datetime.fromisoformat(before[-1] if before else marks[0][1])
+
+
+def _losses(manifest: BundleManifest, rows: Sequence[LabelledPrediction]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    signature = manifest.signature
+    probabilities = [one.prediction.probabilities for one in rows]
+    shares = np.asarray(probabilities) if all(p is not None for p in probabilities) else None
+    values = np.asarray([one.prediction.value for one in rows])
+    labels = [one.value for one in rows]
+    return row_losses(signature.task, signature.classes, labels, values, shares, manifest.reference.get("cap"))
+
+
+def watch_drift(
+    log: PredictionLog,
+    manifest: BundleManifest,
+    version: int,
+    state: MonitorState,
+    policy: Drift,
+    now: datetime,
+) -> Observation:
+    """Windows of one version's inputs against its reference profile."""
+    length = parse_duration(policy.window)
+    kept = dict(state.state)
+    windows: list[Window] = []
+    profile, signature = manifest.profile, manifest.signature
+    used = {field.name for field in signature.inputs if field.required}
+    names = watched(profile, policy.columns, signature.key, used)
+    start = datetime.fromisoformat(kept.get("start") or window_start(state.since, length).isoformat())
+
+    def close() -> None:
+        nonlocal start
+        counts = kept.get("counts") or {}
+        rows = kept.get("rows", 0)
+        if rows >= _FEWEST:
+            facts = {
+                "columns": compare(profile, counts, names, policy.min_effect),
+                "counts": {name: counts[name] for name in names if name in counts},
+            }
+            windows.append(
+                Window(_id(manifest.loop, version, "drift", start), manifest.loop, version, "drift",
+                       start, start + length, rows, facts)  # fmt: skip
+            )
+        kept["counts"], kept["rows"] = {}, 0
+        start += length
+
+    while batch := log.predictions(manifest.loop, after=kept.get("drift_cursor", 0), version=version, limit=_BATCH):
+        kept["drift_cursor"] = batch[-1][0]
+        rows = [prediction for _, prediction in batch]
+        while rows:
+            inside = [one for one in rows if one.at < start + length]
+            if inside:
+                kept["counts"] = merge(kept.get("counts") or {}, _count(profile, manifest, inside))
+                kept["rows"] = kept.get("rows", 0) + len(inside)
+            rows = [one for one in rows if one.at >= start + length]
+            if rows:
+                close()
+    while start + length <= now:
+        close()
+    kept["start"] = start.isoformat()
+    warned = set(kept.get("warned") or ())
+    alerts = [alert for window in windows if (alert := _warning(manifest, version, window, warned))]
+    kept["warned"] = sorted(warned)
+    return Observation(msgspec.structs.replace(state, state=kept), windows, alerts)
+
+
+def _count(profile: Profile, manifest: BundleManifest, rows: Sequence[Prediction]) -> Any:
+    import polars as pl
+
+    inputs = [msgspec.structs.replace(field, required=False) for field in manifest.signature.inputs]
+    extra = {name for row in rows[:100] for name in row.record}
+    frame = cast_records([row.record for row in rows], inputs, extra=extra)
+    output = pl.Series("prediction", [row.value for row in rows], strict=False)
+    return count_into(profile, frame.with_columns(output))
+
+
+def _warning(manifest: BundleManifest, version: int, window: Window, warned: set[str]) -> Alert | None:
+    """A warning for columns that drifted and were not warned of before."""
+    moved = {n: facts for n, facts in window.facts["columns"].items() if facts["drifted"] and n not in warned}
+    if not moved:
+        return None
+    warned |= set(moved)
+    listed = "; ".join(f"{name}: {', '.join(facts['reasons'])}" for name, facts in moved.items())
+    return Alert(
+        id=_id(manifest.loop, version, "drift alert", window.start),
+        loop=manifest.loop,
+        version=version,
+        at=window.end,
+        kind="drift",
+        severity="warning",
+        sentence=f"Inputs moved since version {version} was trained: {listed}.",
+        since=window.start,
+        facts={"columns": sorted(moved), "window": window.id},
+    )

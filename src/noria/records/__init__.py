@@ -1,0 +1,46 @@
+"""What flows between rooms: frozen values, each serialisable to JSON and back.
+
+    DatasetVersion -> Run -> ValidationReport -> ModelVersion -> Deployment -> Alert -> RetrainRequest
+
+A room takes one and returns the next. Times are timezone-aware UTC datetimes; durations are seconds;
+digests are ``blake3:<hex>`` strings that name a blob.
+"""
+
+from __future__ import annotations
+
+from noria.records.alert import Alert, RetrainRequest
+from noria.records.bundle import BundleManifest, Field, Signature
+from noria.records.dataset import ColumnProfile, DatasetVersion, ExpectationReport, ExpectationResult, Profile
+from noria.records.deployment import Deployment, Route
+from noria.records.model import Decision, ModelVersion, Stage
+from noria.records.run import Artifact, Metric, Run, StepTrace
+from noria.records.turn import AuditEntry, Turn, TurnState
+from noria.records.validation import GateResult, Outcome, ValidationReport
+
+__all__ = [
+    "Alert",
+    "Artifact",
+    "AuditEntry",
+    "BundleManifest",
+    "ColumnProfile",
+    "DatasetVersion",
+    "Decision",
+    "Deployment",
+    "ExpectationReport",
+    "ExpectationResult",
+    "Field",
+    "GateResult",
+    "Metric",
+    "ModelVersion",
+    "Outcome",
+    "Profile",
+    "RetrainRequest",
+    "Route",
+    "Run",
+    "Signature",
+    "Stage",
+    "StepTrace",
+    "Turn",
+    "TurnState",
+    "ValidationReport",
+]

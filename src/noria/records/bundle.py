@@ -1,0 +1,90 @@
+"""The manifest of a model bundle: everything serving needs, by digest, nothing that executes on load."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from noria.records.dataset import Profile
+
+
+class Field(msgspec.Struct, frozen=True):
+    """One column of a request.
+
+    Attributes:
+        name: column name.
+        dtype: Polars type name, e.g. ``Int64``, ``Float64``, ``String``, ``Boolean``, ``Datetime``.
+        required: whether the feature functions use it (found by leaving it out), so that a request must have it.
+        nullable: whether the training rows had missing values in it.
+        example: a value seen in training, for documentation.
+    """
+
+    name: str
+    dtype: str
+    required: bool = True
+    nullable: bool = False
+    example: Any = None
+
+
+class Signature(msgspec.Struct, frozen=True):
+    """What goes in and what comes out.
+
+    Attributes:
+        inputs: raw columns of a record, in order; label excluded.
+        features: columns handed to the model, in order, as ``(name, dtype)``.
+        task: ``binary``, ``multiclass``, ``regression``.
+        classes: class labels in the order of the probabilities, as the label column had them.
+        key: the key column, if declared; optional in a request.
+        time: the time column, if declared.
+        label: the label column.
+    """
+
+    inputs: tuple[Field, ...]
+    features: tuple[tuple[str, str], ...]
+    task: str
+    classes: tuple[Any, ...] = ()
+    key: str | None = None
+    time: str | None = None
+    label: str | None = None
+
+
+class BundleManifest(msgspec.Struct, frozen=True):
+    """A model and all it needs.
+
+    Attributes:
+        loop: the loop's name.
+        run: the run that made it.
+        created: when.
+        flavor: how the weights are stored: ``sklearn``, ``lightgbm``, ``xgboost`` or ``onnx``.
+        model: weight files, name to digest.
+        code: the user's source files, path relative to the loop file's folder, to digest.
+        entry: the code path of the loop file itself.
+        loop_name: name of the ``Loop`` variable in it.
+        signature: inputs and outputs.
+        frame: ``pandas``, ``polars`` or ``pyarrow``: what the model was trained on.
+        profile: reference profile of the model's inputs (raw columns) and of its predictions on held-out rows
+            (column ``prediction``).
+        reference: numbers serving and monitoring compare with (bounded loss and its bound on held-out
+            rows, loss cap, metric values).
+        environment: digest of the environment lock.
+        params: knobs used.
+        model_digest: one digest for the whole of ``model``: what a prediction is attributed to.
+    """
+
+    loop: str
+    run: str
+    created: datetime
+    flavor: str
+    model: dict[str, str]
+    code: dict[str, str]
+    entry: str
+    loop_name: str
+    signature: Signature
+    frame: str
+    profile: Profile
+    reference: dict[str, Any]
+    environment: str
+    params: dict[str, Any]
+    model_digest: str

@@ -1,0 +1,1 @@
+"""Alert and triggers -> RetrainRequest: back to the data."""

@@ -1,0 +1,168 @@
+"""One model version in a process of its own: started, asked, restarted when it dies, stopped when drained.
+
+Messages on the pipes are a 4-byte big-endian length, an 8-byte request number and a JSON body. The first
+message from the child says that it is ready, or why it cannot be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import struct
+import time
+from collections.abc import Sequence
+
+import orjson
+
+from noria.errors import ModelError
+
+HEADER = struct.Struct(">IQ")
+_START_SECONDS = 120.0
+_log = logging.getLogger("noria.serve")
+
+# What a model process may see of the environment: nothing that could be a credential.
+_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "LD_LIBRARY_PATH")
+
+
+class WorkerProcess:
+    """A model version's process.
+
+    Args:
+        command: the command line that starts it.
+        name: for logs and messages, e.g. ``churn/3``.
+        timeout_s: how long one request may take before the process is restarted.
+    """
+
+    def __init__(self, command: Sequence[str], name: str, timeout_s: float = 60.0) -> None:
+        self.name = name
+        self._command = tuple(command)
+        self._timeout_s = timeout_s
+        self._process: asyncio.subprocess.Process | None = None
+        self._waiting: dict[int, asyncio.Future[bytes]] = {}
+        self._next = 1
+        self._stopping = False
+        self._ready: asyncio.Future[None] | None = None
+        self._supervisor: asyncio.Task[None] | None = None
+        self._failure = ""
+        self.restarts = 0
+
+    async def start(self) -> None:
+        """Start the process; returns when it is ready to answer.
+
+        Raises:
+            ModelError: it could not load its model; says why.
+        """
+        self._ready = asyncio.get_running_loop().create_future()
+        self._supervisor = asyncio.create_task(self._supervise())
+        try:
+            await asyncio.wait_for(asyncio.shield(self._ready), _START_SECONDS)
+        except asyncio.TimeoutError:
+            await self.stop()
+            raise ModelError(f"Model {self.name} was not ready after {_START_SECONDS:.0f} s.") from None
+
+    async def ask(self, body: bytes) -> bytes:
+        """Send one request and wait for its answer.
+
+        Raises:
+            ModelError: the process died or took too long.
+        """
+        process = self._process
+        if process is None or process.stdin is None or process.returncode is not None:
+            raise ModelError(f"Model {self.name} is restarting{f' ({self._failure})' if self._failure else ''}.")
+        number = self._next
+        self._next += 1
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = answer
+        try:
+            process.stdin.write(HEADER.pack(len(body), number) + body)
+            await process.stdin.drain()
+            return await asyncio.wait_for(answer, self._timeout_s)
+        except asyncio.TimeoutError:
+            process.kill()
+            raise ModelError(f"Model {self.name} gave no answer in {self._timeout_s:g} s; it is restarted.") from None
+        except (BrokenPipeError, ConnectionResetError):
+            raise ModelError(f"Model {self.name} stopped while answering; it is restarted.") from None
+        finally:
+            self._waiting.pop(number, None)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is in flight."""
+        return not self._waiting
+
+    async def stop(self) -> None:
+        """Let requests in flight finish, then end the process. Idempotent."""
+        self._stopping = True
+        deadline = time.monotonic() + 30
+        while self._waiting and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+        process = self._process
+        if process is not None and process.returncode is None:
+            if process.stdin is not None:
+                process.stdin.close()
+            try:
+                await asyncio.wait_for(process.wait(), 3)
+            except asyncio.TimeoutError:
+                process.kill()
+                await process.wait()
+        if self._supervisor is not None:
+            await self._supervisor
+            self._supervisor = None
+
+    async def _supervise(self) -> None:
+        while not self._stopping:
+            started = time.monotonic()
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                env=_environment(),
+                start_new_session=True,  # a Ctrl-C at the terminal is for the server, which drains first
+            )
+            await self._listen(self._process)
+            code = await self._process.wait()
+            for answer in self._waiting.values():
+                if not answer.done():
+                    answer.set_exception(ModelError(f"Model {self.name} stopped while answering; it is restarted."))
+            if self._stopping:
+                return
+            assert self._ready is not None
+            if not self._ready.done():  # never came up: not worth another try
+                self._ready.set_exception(ModelError(self._failure or f"Model {self.name}: {_died(code)}."))
+                return
+            self.restarts += 1
+            _log.warning("model %s: %s; restarting", self.name, _died(code))
+            await asyncio.sleep(0.05 if time.monotonic() - started > 5 else min(5.0, 0.2 * 2**self.restarts))
+
+    async def _listen(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None and self._ready is not None
+        first = True
+        while True:
+            try:
+                size, number = HEADER.unpack(await process.stdout.readexactly(HEADER.size))
+                body = await process.stdout.readexactly(size)
+            except (asyncio.IncompleteReadError, ConnectionResetError):
+                return
+            if first:
+                first = False
+                hello = orjson.loads(body)
+                self._failure = hello.get("error", "")
+                if not self._failure and not self._ready.done():
+                    self._ready.set_result(None)
+                continue
+            answer = self._waiting.get(number)
+            if answer is not None and not answer.done():
+                answer.set_result(body)
+
+
+def _environment() -> dict[str, str]:
+    passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    return passed | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
+
+
+def _died(code: int) -> str:
+    if code < 0:
+        return f"its process was ended by {signal.Signals(-code).name}"
+    return f"its process ended with status {code}"

@@ -1,0 +1,226 @@
+"""The ground every room stands on: small Protocols, whose docstrings state what a back-end owes.
+
+``noria.testing.contracts`` holds the suites that every back-end must pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from noria.store.kinds import AliasRecord, CacheEntry, Lease, LoopRecord, MonitorState, Prediction, Window
+from noria.store.kinds import Label as Label
+
+__all__ = [
+    "AliasRecord",
+    "Blobs",
+    "CacheEntry",
+    "Change",
+    "Label",
+    "LabelReceipt",
+    "LabelledPrediction",
+    "Lease",
+    "Ledger",
+    "LoopRecord",
+    "MonitorState",
+    "Prediction",
+    "PredictionLog",
+    "Reader",
+    "Store",
+    "Transaction",
+    "Window",
+]
+
+R = TypeVar("R", bound=msgspec.Struct)
+T = TypeVar("T")
+
+
+class Reader(Protocol):
+    """A consistent view of the ledger: everything read through one reader is of one moment."""
+
+    def find(self, kind: type[R], **key: object) -> R | None:
+        """The record of ``kind`` whose indexed columns equal ``key`` (the newest of several), or None."""
+        ...
+
+    def list(
+        self,
+        kind: type[R],
+        *,
+        limit: int | None = None,
+        oldest_first: bool = False,
+        after: object | None = None,
+        **where: object,
+    ) -> list[R]:
+        """Records of ``kind``, newest first unless told, whose indexed columns equal ``where``.
+
+        Args:
+            limit: at most this many.
+            oldest_first: reverse the order.
+            after: keyset page: only records that come after this value of the kind's order column.
+        """
+        ...
+
+    def count(self, kind: type[msgspec.Struct], **where: object) -> int:
+        """How many records of ``kind`` match."""
+        ...
+
+
+class Transaction(Reader, Protocol):
+    """A change in the making: all of it becomes visible and durable at once, or none of it."""
+
+    def put(self, record: msgspec.Struct) -> None:
+        """Insert the record, or replace the one with the same primary key."""
+        ...
+
+    def remove(self, kind: type[msgspec.Struct], **key: object) -> int:
+        """Delete matching records; returns how many."""
+        ...
+
+    def audit(self, at: datetime, actor: str, action: str, subject: str, **facts: Any) -> None:
+        """Append an audit entry, chained to the one before, to this transaction."""
+        ...
+
+
+Change = Callable[[Transaction], T]
+
+
+class Ledger(Protocol):
+    """Records and audit entries.
+
+    Obligations: ``write`` returns only after the change is durable (survives power loss); changes are
+    serialised; a change that raises leaves no trace and its error reaches the caller; any number of threads
+    and processes may use the same ledger; once a write to disk has failed no further write is accepted.
+    """
+
+    def read(self) -> AbstractContextManager[Reader]:
+        """A consistent view."""
+        ...
+
+    def write(self, change: Change[T]) -> T:
+        """Run ``change`` in a transaction, make it durable, return what it returned.
+
+        ``change`` must not block, and may be run with others in one commit.
+
+        Raises:
+            StoreFull, StoreReadOnly, StoreBusy: nothing of the change is kept.
+        """
+        ...
+
+    def close(self) -> None:
+        """Finish what is queued and release everything. Idempotent."""
+        ...
+
+
+class Blobs(Protocol):
+    """Bytes by digest. Obligations: a blob is whole or absent, never changes, and is checked when read."""
+
+    def put(self, data: bytes) -> str:
+        """Store bytes; returns their digest. Durable on return; idempotent."""
+        ...
+
+    def get(self, digest: str) -> bytes:
+        """The bytes.
+
+        Raises:
+            NotFound: no such blob.
+            CorruptBlob: they no longer match the digest.
+        """
+        ...
+
+    def has(self, digest: str) -> bool:
+        """Whether the blob is there."""
+        ...
+
+    def digests(self) -> Iterator[str]:
+        """Every digest held."""
+        ...
+
+
+class LabelReceipt(msgspec.Struct, frozen=True):
+    """What became of a batch of labels: how many met a prediction, and the keys of those that did not yet."""
+
+    received: int
+    matched: int
+    unmatched: tuple[str, ...] = ()
+
+
+class LabelledPrediction(msgspec.Struct, frozen=True):
+    """A prediction with its label, and the label's place in the order of arrival."""
+
+    prediction: Prediction
+    value: Any
+    labelled_at: datetime
+    label_sequence: int
+
+
+class PredictionLog(Protocol):
+    """Every prediction, and the labels that arrive later.
+
+    Obligations: ``append`` and ``label`` are durable on return; a label may come before its prediction,
+    and a later label for the same key replaces the earlier one.
+    """
+
+    def append(self, predictions: Sequence[Prediction]) -> None:
+        """Record predictions."""
+        ...
+
+    def label(self, labels: Sequence[Label]) -> LabelReceipt:
+        """Record labels."""
+        ...
+
+    def find(self, prediction: str) -> tuple[Prediction, Label | None]:
+        """One prediction by id, with its label if known.
+
+        Raises:
+            NotFound: no such prediction.
+        """
+        ...
+
+    def predictions(
+        self, loop: str, *, after: int = 0, version: int | None = None, limit: int = 10_000
+    ) -> list[tuple[int, Prediction]]:
+        """Predictions with their place in the order of arrival, from just after ``after``."""
+        ...
+
+    def labelled(
+        self,
+        loop: str,
+        *,
+        after: int = 0,
+        version: int | None = None,
+        since: datetime | None = None,
+        limit: int | None = 10_000,
+    ) -> list[LabelledPrediction]:
+        """Predictions whose label is known, in the order the labels arrived.
+
+        Args:
+            after: from just after this place in that order.
+            version: only predictions of this version.
+            since: only labels that came at this time or later.
+        """
+        ...
+
+    def counts(self, loop: str, since: datetime, version: int | None = None) -> tuple[int, int, int]:
+        """Predictions, errors and labelled predictions since a moment."""
+        ...
+
+
+class Store(msgspec.Struct, frozen=True):
+    """One store: ledger, blobs and prediction log, opened together."""
+
+    ledger: Ledger
+    blobs: Blobs
+    predictions: PredictionLog
+    folder: Path
+
+    def close(self) -> None:
+        """Release everything."""
+        self.ledger.close()
+        close = getattr(self.predictions, "close", None)
+        if close:
+            close()

@@ -1,0 +1,168 @@
+"""The prediction log in SQLite: predictions and labels in order of arrival, joined when read."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from noria.errors import NotFound
+from noria.store.kinds import Label, Prediction
+from noria.store.ports import LabelledPrediction, LabelReceipt
+from noria.store.sqlite.database import Database
+from noria.store.sqlite.ledger import cell
+
+_ENCODER = msgspec.json.Encoder()
+_PREDICTION = msgspec.json.Decoder(Prediction)
+_LABEL = msgspec.json.Decoder(Label)
+
+_LABELLED = """
+SELECT l.sequence, l.body, p.body FROM labels l JOIN predictions p ON p.sequence = l.target
+WHERE l.loop = ? AND l.sequence > ?"""
+
+
+def _target(connection: sqlite3.Connection, label: Label) -> int | None:
+    """The prediction a label belongs to: the one with its id, else the newest with its key."""
+    if label.prediction is not None:
+        sql, values = "SELECT sequence FROM predictions WHERE id = ? AND loop = ?", (label.prediction, label.loop)
+    else:
+        sql = "SELECT MAX(sequence) FROM predictions WHERE loop = ? AND key = ? AND failed = 0"
+        values = (label.loop, label.key or "")
+    row = connection.execute(sql, values).fetchone()
+    return row[0] if row else None
+
+
+def _insert(connection: sqlite3.Connection, label: Label, target: int | None) -> None:
+    connection.execute(
+        "INSERT INTO labels (loop, key, prediction, at, target, body) VALUES (?, ?, ?, ?, ?, ?)",
+        (label.loop, label.key, label.prediction, cell(label.at), target, _ENCODER.encode(label)),
+    )
+
+
+def _meet_waiting(connection: sqlite3.Connection, loop: str, key: str) -> None:
+    """Join labels that came before their prediction; they take a new place in the order of arrival."""
+    sql = "SELECT sequence, body FROM labels WHERE loop = ? AND key = ? AND target IS NULL"
+    for sequence, body in connection.execute(sql, (loop, key)).fetchall():
+        label = _LABEL.decode(body)
+        connection.execute("DELETE FROM labels WHERE sequence = ?", (sequence,))
+        _insert(connection, label, _target(connection, label))
+
+
+class SqlitePredictionLog:
+    """:class:`noria.store.ports.PredictionLog` in one SQLite file."""
+
+    def __init__(self, path: Path) -> None:
+        self._database = Database(path, "prediction_migrations")
+
+    def append(self, predictions: Sequence[Prediction]) -> None:
+        """Record predictions."""
+        rows = [
+            (p.id, p.loop, p.key, p.version, cell(p.at), int(p.error is not None), _ENCODER.encode(p))
+            for p in predictions
+        ]
+
+        def change(connection: sqlite3.Connection) -> None:
+            connection.executemany(
+                "INSERT INTO predictions (id, loop, key, version, at, failed, body) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                rows,
+            )
+            for prediction in predictions:
+                if prediction.key is not None and prediction.error is None:
+                    _meet_waiting(connection, prediction.loop, prediction.key)
+
+        if rows:
+            self._database.write(change)
+
+    def label(self, labels: Sequence[Label]) -> LabelReceipt:
+        """Record labels."""
+
+        def change(connection: sqlite3.Connection) -> list[str]:
+            unmatched = []
+            for label in labels:
+                target = _target(connection, label)
+                _insert(connection, label, target)
+                if target is None:
+                    unmatched.append(str(label.prediction or label.key))
+            return unmatched
+
+        unmatched = self._database.write(change) if labels else []
+        return LabelReceipt(received=len(labels), matched=len(labels) - len(unmatched), unmatched=tuple(unmatched))
+
+    def find(self, prediction: str) -> tuple[Prediction, Label | None]:
+        """One prediction by id, with its label if known."""
+        with self._database.read() as connection:
+            row = connection.execute("SELECT sequence, body FROM predictions WHERE id = ?", (prediction,)).fetchone()
+            if row is None:
+                raise NotFound(f"There is no prediction '{prediction[:80]}'.")
+            found = _PREDICTION.decode(row[1])
+            label = connection.execute(
+                "SELECT body FROM labels WHERE target = ? ORDER BY sequence DESC LIMIT 1", (row[0],)
+            ).fetchone()
+        return found, (_LABEL.decode(label[0]) if label else None)
+
+    def predictions(
+        self, loop: str, *, after: int = 0, version: int | None = None, limit: int = 10_000
+    ) -> list[tuple[int, Prediction]]:
+        """Predictions with their place in the order of arrival."""
+        sql = "SELECT sequence, body FROM predictions WHERE loop = ? AND sequence > ? AND failed = 0"
+        values: list[object] = [loop, after]
+        if version is not None:
+            sql += " AND version = ?"
+            values.append(version)
+        with self._database.read() as connection:
+            rows = connection.execute(f"{sql} ORDER BY sequence LIMIT ?", [*values, limit]).fetchall()
+        return [(sequence, _PREDICTION.decode(body)) for sequence, body in rows]
+
+    def labelled(
+        self,
+        loop: str,
+        *,
+        after: int = 0,
+        version: int | None = None,
+        since: datetime | None = None,
+        limit: int | None = 10_000,
+    ) -> list[LabelledPrediction]:
+        """Predictions whose label is known, in the order the labels arrived."""
+        sql = _LABELLED
+        values: list[object] = [loop, after]
+        if version is not None:
+            sql += " AND p.version = ?"
+            values.append(version)
+        if since is not None:
+            sql += " AND l.at >= ?"
+            values.append(cell(since))
+        sql += " ORDER BY l.sequence"
+        if limit is not None:
+            sql += " LIMIT ?"
+            values.append(limit)
+        with self._database.read() as connection:
+            rows = connection.execute(sql, values).fetchall()
+        found = []
+        for sequence, label_body, prediction_body in rows:
+            label = _LABEL.decode(label_body)
+            found.append(LabelledPrediction(_PREDICTION.decode(prediction_body), label.value, label.at, sequence))
+        return found
+
+    def counts(self, loop: str, since: datetime, version: int | None = None) -> tuple[int, int, int]:
+        """Predictions, errors and labelled predictions since a moment."""
+        where, values = "p.loop = ? AND p.at >= ?", [loop, cell(since)]
+        if version is not None:
+            where += " AND p.version = ?"
+            values.append(version)
+        with self._database.read() as connection:
+            total, failed = connection.execute(
+                f"SELECT COUNT(*), COALESCE(SUM(failed), 0) FROM predictions p WHERE {where}", values
+            ).fetchone()
+            (labelled,) = connection.execute(
+                f"SELECT COUNT(*) FROM predictions p WHERE {where} AND EXISTS (SELECT 1 FROM labels l "
+                "WHERE l.target = p.sequence)",
+                values,
+            ).fetchone()
+        return int(total), int(failed), int(labelled)
+
+    def close(self) -> None:
+        """Finish queued changes and close. Idempotent."""
+        self._database.close()

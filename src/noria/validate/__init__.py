@@ -1,0 +1,1 @@
+"""Run and gates -> ValidationReport: every gate decided on facts, with reasons."""
