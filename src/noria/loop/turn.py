@@ -32,7 +32,7 @@ from noria.loop.load import LoadedLoop
 from noria.loop.plan import plan, plan_digest
 from noria.loop.rollout import canary_step
 from noria.loop.served import served_rows
-from noria.records import DatasetVersion, ModelVersion, Run, Stage, Turn, TurnState, ValidationReport
+from noria.records import DatasetVersion, ModelVersion, Outcome, Run, Stage, Turn, TurnState, ValidationReport
 from noria.register import champion as find_champion
 from noria.register import move, promote, register, version
 from noria.store.ports import Lease, LoopRecord, Reader, Store, Transaction
@@ -316,7 +316,7 @@ class Engine:
                 if former.state is TurnState.rejected and run is not None and run.bundle == bundle:
                     report = db.find(ValidationReport, id=former.report) if former.report else None
                     against = report.champion if report else None
-                    if against == (serving.version if serving else None):
+                    if _settled(report) and against == (serving.version if serving else None):
                         return f"Nothing changed since turn {former.number}, which rejected this model: {former.outcome}"
                 return ""
         return ""
@@ -465,6 +465,14 @@ class Engine:
 
         self._progress("deploy", decision.sentence)
         return self._move(turn, TurnState.rolled_back, back, version=turn.version, why=decision.sentence)
+
+
+def _settled(report: ValidationReport | None) -> bool:
+    """Whether judging the same model again would end the same: a measured latency may come out differently."""
+    if report is None:
+        return False
+    failed = [result.gate for result in report.results if result.outcome is not Outcome.passed]
+    return any(not gate.startswith("Latency(") for gate in failed)
 
 
 def _put(tx: Transaction, run: Run, **changes: Any) -> dict[str, Any]:

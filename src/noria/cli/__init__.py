@@ -1,0 +1,36 @@
+"""The ``noria`` command: a thin edge; each verb translates, calls one function and shows the answer."""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one clear message and a non-zero exit status."""
+    from noria.cli.app import application
+    from noria.errors import DeclarationError, NoriaError
+
+    try:
+        application(prog_name="noria")
+    except DeclarationError as error:
+        count = len(error.faults)
+        print(f"{error}\n{count} fault{'s' if count != 1 else ''}.", file=sys.stderr)
+        sys.exit(1)
+    except NoriaError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("Stopped. Nothing is lost: the same command takes up where it was.", file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        import errno
+
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"Error: {error.strerror}{where}. Nothing was recorded.", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,1 @@
+from noria.cli import main; main()

@@ -1,0 +1,223 @@
+"""The verbs. Each imports what it needs when it is called, so that ``noria --help`` is quick."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["application"]
+
+application = typer.Typer(
+    help="Keeps machine-learning models right in real life: data, train, validate, deploy, monitor, retrain.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+File = Annotated[Path, typer.Argument(help="The Python file with your loop.", show_default=False)]
+StoreFolder = Annotated[
+    Path | None,
+    typer.Option("--store", envvar="NORIA_STORE", help="Where everything is kept; .noria beside the loop file.",
+                 show_default=False),
+]  # fmt: skip
+LoopName = Annotated[str | None, typer.Option("--loop", "-l", help="Which loop, when the store has several.")]
+
+
+@application.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        from noria import __version__
+
+        print(f"noria {__version__}")
+        raise typer.Exit
+
+
+@application.command()
+def new(
+    name: Annotated[str, typer.Argument(help="Name of the loop; a folder of this name is made.", show_default=False)],
+    data: Annotated[Path | None, typer.Option(help="Your CSV or Parquet file.", show_default=False)] = None,
+    key: Annotated[str | None, typer.Option(help="Column that names a row; 'none' if there is none.")] = None,
+    time: Annotated[str | None, typer.Option(help="Column with the time of a row; 'none' if there is none.")] = None,
+    label: Annotated[str | None, typer.Option(help="Column to predict.", show_default=False)] = None,
+    template: Annotated[str | None, typer.Option(help="Start from a template, e.g. arrival-time.")] = None,
+) -> None:
+    """Write a loop for your own data file, or from a template."""
+    from noria.cli.new import write_loop
+
+    write_loop(name, data=data, key=key, time=time, label=label, template=template)
+
+
+@application.command()
+def check(file: File) -> None:
+    """Find every fault of a declaration at once, with file and line."""
+    from noria.cli.declared import check_file
+
+    check_file(file)
+
+
+@application.command()
+def plan(file: File) -> None:
+    """Print the whole declaration as JSON."""
+    from noria.cli.declared import print_plan
+
+    print_plan(file)
+
+
+@application.command()
+def turn(
+    file: File,
+    store: StoreFolder = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="A knob for this turn: train.C=0.5")] = None,
+    accept_schema: Annotated[bool, typer.Option(help="Take the data's new columns and types for right.")] = False,
+) -> None:
+    """Do one turn: data, training, gates, registration and, if they pass, promotion."""
+    from noria.cli.turning import one_turn
+
+    raise typer.Exit(one_turn(file, store, set_ or [], accept_schema))
+
+
+@application.command()
+def up(
+    file: File,
+    store: StoreFolder = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; loopback only, for now.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8500,
+) -> None:
+    """Train, gate, serve over HTTP, watch and retrain, until stopped."""
+    from noria.cli.up import up as run
+
+    raise typer.Exit(run(file, store, host, port))
+
+
+@application.command()
+def demo(
+    store: Annotated[Path | None, typer.Option(help="Where to keep it; a temporary folder by default.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the pages; 0 takes a free one.")] = 8500,
+    json: Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")] = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Keep the pages up at the end.")] = True,
+) -> None:
+    """Watch a real model live through 2020: taxi arrival times, replayed as a stream."""
+    from noria.demo import run
+
+    raise typer.Exit(run(store, port, json, wait))
+
+
+@application.command()
+def status(store: StoreFolder = None) -> None:
+    """Where every loop stands."""
+    from noria.cli.show import show_status
+
+    show_status(store)
+
+
+@application.command()
+def runs(loop: LoopName = None, store: StoreFolder = None, limit: int = 20) -> None:
+    """Training runs, newest first."""
+    from noria.cli.show import show_runs
+
+    show_runs(store, loop, limit)
+
+
+@application.command()
+def models(loop: LoopName = None, store: StoreFolder = None, limit: int = 20) -> None:
+    """Model versions, newest first."""
+    from noria.cli.show import show_models
+
+    show_models(store, loop, limit)
+
+
+@application.command()
+def data(loop: LoopName = None, store: StoreFolder = None, limit: int = 20) -> None:
+    """Dataset versions, newest first."""
+    from noria.cli.show import show_data
+
+    show_data(store, loop, limit)
+
+
+@application.command()
+def turns(loop: LoopName = None, store: StoreFolder = None, limit: int = 20) -> None:
+    """Turns, newest first."""
+    from noria.cli.show import show_turns
+
+    show_turns(store, loop, limit)
+
+
+@application.command()
+def report(
+    version: Annotated[int | None, typer.Argument(help="Model version; the newest by default.")] = None,
+    loop: LoopName = None,
+    store: StoreFolder = None,
+) -> None:
+    """The validation report of a version: every gate with its numbers."""
+    from noria.cli.show import show_report
+
+    show_report(store, loop, version)
+
+
+@application.command()
+def monitor(loop: LoopName = None, store: StoreFolder = None, limit: int = 12) -> None:
+    """Error and drift by window, and what was raised."""
+    from noria.cli.show import show_monitor
+
+    show_monitor(store, loop, limit)
+
+
+@application.command()
+def approve(
+    version: Annotated[int, typer.Argument(help="The version that waits.")],
+    loop: LoopName = None,
+    store: StoreFolder = None,
+    by: Annotated[str | None, typer.Option(help="Who approves; your user name by default.")] = None,
+    comment: str = "",
+) -> None:
+    """Say yes to a version that awaits approval."""
+    from noria.cli.deciding import answer
+
+    answer(store, loop, version, approved=True, by=by, comment=comment)
+
+
+@application.command()
+def reject(
+    version: Annotated[int, typer.Argument(help="The version that waits.")],
+    loop: LoopName = None,
+    store: StoreFolder = None,
+    by: Annotated[str | None, typer.Option(help="Who rejects; your user name by default.")] = None,
+    comment: str = "",
+) -> None:
+    """Say no to a version that awaits approval."""
+    from noria.cli.deciding import answer
+
+    answer(store, loop, version, approved=False, by=by, comment=comment)
+
+
+@application.command()
+def why(
+    step: Annotated[str, typer.Argument(help="A step: the name of your function, or 'bundle'.")],
+    loop: LoopName = None,
+    store: StoreFolder = None,
+) -> None:
+    """Why a step ran again, or did not: which part of its key changed since the run before."""
+    from noria.cli.show import show_why
+
+    show_why(store, loop, step)
+
+
+@application.command()
+def explain(
+    prediction: Annotated[str, typer.Argument(help="The prediction's id.")], store: StoreFolder = None
+) -> None:
+    """Why a prediction was made: model, gates, approver, run, data version, commit, environment."""
+    from noria.cli.show import show_explanation
+
+    show_explanation(store, prediction)
+
+
+@application.command()
+def audit(store: StoreFolder = None, limit: int = 20) -> None:
+    """The audit trail, checked; exit status 1 if an entry was changed."""
+    from noria.cli.show import show_audit
+
+    raise typer.Exit(show_audit(store, limit))

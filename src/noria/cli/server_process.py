@@ -1,0 +1,48 @@
+"""The server of ``noria up``: pages and data plane on the socket the supervisor holds.
+
+Run as ``python -m noria.cli.server_process STORE ADDRESS FD``.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+from collections.abc import Mapping
+
+from noria.cli.child import end_with_parent
+from noria.deploy.rollout import deployed
+from noria.errors import NoriaError
+from noria.loop.clock import SystemClock
+from noria.loop.staging import worker_command
+from noria.records import Deployment
+from noria.serve import Plane, data_plane
+from noria.serve.listen import run
+from noria.server import create_app
+from noria.store import open_store
+
+
+def main(folder: str, address: str, fd: int) -> int:
+    """Serve until SIGTERM; returns the exit status."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    end_with_parent()
+    store, clock = open_store(folder), SystemClock()
+
+    def deployments() -> Mapping[str, Deployment]:
+        with store.ledger.read() as db:
+            return deployed(db)
+
+    plane = Plane(store, clock, worker_command(store), deployments)
+    try:
+        app = create_app(store, clock, data_plane=data_plane(plane), address=address)
+        run(app, plane, socket.socket(fileno=fd), lambda: None)
+    except NoriaError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    finally:
+        store.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
