@@ -22,7 +22,7 @@ from noria.flavors import Predictor, flavor_for
 from noria.frames.convert import kind_of_annotation
 from noria.frames.digest import frame_digest
 from noria.frames.parquet import read_parquet, schema_of, write_parquet
-from noria.loop.calling import call, default_kind, feature, hand_over, hints, knobs_of
+from noria.loop.calling import call, default_kind, feature, hand_over, hints, knobs_of, together
 from noria.loop.load import LoadedLoop
 from noria.loop.plan import plan
 from noria.loop.reference import as_records, reference_of, signature_fields
@@ -176,15 +176,13 @@ class Work:
             identity = code_identity(step.function)
             made[step.name] = self.cache.run(step.name, identity, inputs, knobs, lambda s=step: compute(s))  # type: ignore[misc]
 
-        def together() -> Sides:
-            import polars as pl
-
-            parts = {side: [frame_of(side, step.name) for step in order] for side in raw}
+        def both() -> Sides:
             return Sides(
-                pl.concat(parts["train"], how="horizontal"), pl.concat(parts["test"], how="horizontal")
+                together([frame_of("train", step.name) for step in order]),
+                together([frame_of("test", step.name) for step in order]),
             )
 
-        return {f"{name} ({side})": outputs[side] for name, outputs in made.items() for side in raw}, together
+        return {f"{name} ({side})": outputs[side] for name, outputs in made.items() for side in raw}, both
 
     def _raw(self, rows: pl.DataFrame) -> pl.DataFrame:
         return rows.drop(self.label)

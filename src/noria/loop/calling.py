@@ -14,7 +14,7 @@ from noria.loop.steps import Declaration, Step
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["call", "compute_features", "default_kind", "feature", "hand_over", "hints", "knobs_of", "user_line"]
+__all__ = ["call", "compute_features", "default_kind", "feature", "hand_over", "hints", "knobs_of", "together", "user_line"]
 
 
 def user_line(error: BaseException, file: str) -> str:
@@ -91,7 +91,22 @@ def compute_features(
     handed: dict[str, Any] = {}
     for step in order:
         made[step.name] = feature(step, data, made, kind, params, handed)
-    return pl.concat(list(made.values()), how="horizontal") if made else pl.DataFrame()
+    return together(list(made.values())) if made else pl.DataFrame()
+
+
+def together(frames: list[pl.DataFrame]) -> pl.DataFrame:
+    """Feature columns side by side.
+
+    Raises:
+        StepError: two features make a column of the same name.
+    """
+    import polars as pl
+
+    names = [name for frame in frames for name in frame.columns]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise StepError(f"two features make the column {twice[0]!r}; rename it in one of them.")
+    return pl.concat(frames, how="horizontal")
 
 
 def feature(
@@ -139,7 +154,7 @@ def _columns(step: Step, result: Any, rows: int) -> pl.DataFrame:
     if isinstance(found, pl.Series):
         frame = found.alias(step.name).to_frame()
     else:
-        frame = found.rename({name: f"{step.name}_{name}" for name in found.columns})
+        frame = found
     if frame.height != rows:
         raise StepError(
             f"feature '{step.name}' at {step.where} returned {frame.height} values for {rows} rows; "

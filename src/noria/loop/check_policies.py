@@ -112,7 +112,7 @@ def _value(loop: Declaration, argument: str, value: Any) -> Iterator[Fault]:
         if argument == "expect"
         else isinstance(value, _WANTED[argument][0])
     )
-    if isinstance(value, type) or not wanted:
+    if not wanted or (isinstance(value, type) and argument != "expect"):
         asked = 'expectations such as Unique("id")' if argument == "expect" else _WANTED[argument][1]
         given = (
             f"{value.__name__}, a class and not a value" if isinstance(value, type) else f"{_shown(value)}"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from noria.core.canonical import canonical_json, describe, to_plain
+from noria.data.rules import Pandera, find_expectation
 from noria.loop.hints import resolve, shown
 from noria.loop.steps import Declaration, Step
 
@@ -46,14 +47,24 @@ def plan_digest(loop: Declaration) -> str:
 def _policy(value: Any) -> dict[str, Any] | None:
     if value is None:
         return None
+    rule = find_expectation(value)
+    if isinstance(rule, Pandera):
+        return {"type": "Pandera", "schema": _schema(rule.schema), "written": describe(value)}
     try:
         found = to_plain(value)
     except TypeError:
-        found = {}
-    fields = found if isinstance(found, dict) else {}
-    if isinstance(fields.get("schema"), str) or not fields:  # a pandera schema: its own text says most of it
-        fields = {"type": type(value).__name__, "text": str(getattr(value, "schema", value))}
+        found = repr(value)
+    fields = found if isinstance(found, dict) else {"type": type(value).__name__, "text": found}
     return {**fields, "written": describe(value)}
+
+
+def _schema(schema: Any) -> dict[str, Any]:
+    """A pandera schema or model as text, the checks of each column included."""
+    make: Any = getattr(schema, "to_schema", None)
+    whole = schema if make is None else make()
+    columns = getattr(whole, "columns", None) or {}
+    checks = {str(name): [str(check) for check in column.checks] for name, column in columns.items()}
+    return {"text": str(whole), "checks": checks}
 
 
 def _step(step: Step) -> dict[str, Any]:
