@@ -1,0 +1,63 @@
+"""The one address: serving goes straight to the data plane, everything else to the pages."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any
+
+from noria.core.clock import Clock
+from noria.server.answers import Answers
+from noria.server.guard import Tokens, bound_host
+from noria.server.ports import Pages
+from noria.server.routes import ROUTES, PageRoute
+from noria.store.ports import Store
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_SITE = "noria.ui:Site"
+
+
+def create_app(
+    store: Store,
+    clock: Clock,
+    *,
+    data_plane: ASGIApp | None = None,
+    address: str,
+    routes: Sequence[PageRoute] = ROUTES,
+) -> ASGIApp:
+    """The ASGI application of one store.
+
+    Args:
+        store: what the pages show and change.
+        clock: stamps changes, and says what "now" is on the pages.
+        data_plane: answers for ``/v2``, ``/predict/`` and ``/labels/``; nothing stands between.
+        address: where the server listens, e.g. ``http://127.0.0.1:8000``.
+        routes: the pages' table.
+
+    Raises:
+        NoriaError: the address is not a loopback address.
+        ValueError: a route does not declare its access.
+    """
+    module, _, name = _SITE.partition(":")
+    site: Pages = getattr(importlib.import_module(module), name)(store, clock)
+    pages = Answers(site, store, clock, Tokens(store.folder), bound_host(address)).application(routes)
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and data_plane is not None and is_data_plane(scope["path"]):
+            await data_plane(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})
+        else:
+            await pages(scope, receive, send)
+
+    return application
+
+
+def is_data_plane(path: str) -> bool:
+    """Whether a path is served by models and not by pages."""
+    return path == "/v2" or path.startswith(("/v2/", "/predict/", "/labels/"))

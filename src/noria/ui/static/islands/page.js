@@ -1,0 +1,49 @@
+// What every page has: the theme button, keyboard shortcuts, the JSON link with this page's query.
+const root = document.documentElement;
+const themes = ["system", "light", "dark"];
+const words = { system: "Auto", light: "Light", dark: "Dark" };
+
+const button = document.querySelector("button.theme");
+const show = () => {
+  const now = root.dataset.theme ?? "system";
+  button.querySelector(".theme-word").textContent = words[now];
+  button.setAttribute("aria-label", `Theme: ${words[now]}`);
+  button.title = "Light, dark, or as the system";
+};
+button.hidden = false;
+show();
+button.addEventListener("click", () => {
+  const next = themes[(themes.indexOf(root.dataset.theme ?? "system") + 1) % themes.length];
+  if (next === "system") delete root.dataset.theme;
+  else root.dataset.theme = next;
+  try {
+    if (next === "system") localStorage.removeItem("noria-theme");
+    else localStorage.setItem("noria-theme", next);
+  } catch {
+    // storage is switched off: the choice lasts for this page
+  }
+  show();
+  document.dispatchEvent(new Event("noria:theme"));
+});
+
+const places = { l: "", r: "/runs", m: "/models", d: "/data", o: "/monitoring", t: "/turns" };
+let waiting = 0;
+document.addEventListener("keydown", (event) => {
+  if (event.target.closest("input, textarea, select") || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "g") {
+    waiting = Date.now();
+    return;
+  }
+  const loop = document.body.dataset.loop;
+  if (Date.now() - waiting < 1200) {
+    if (event.key === "h") location.assign("/");
+    else if (event.key === "a") location.assign("/audit");
+    else if (loop && event.key in places) location.assign(loop + places[event.key]);
+  }
+  waiting = 0;
+});
+
+const twin = document.querySelector("[data-twin]");
+if (twin) twin.href += location.search;
+
+document.querySelector(".tabs [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });

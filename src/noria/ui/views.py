@@ -1,0 +1,47 @@
+"""The table of views: name to the function that makes it and the template that draws it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from noria.ui.ask import Ask
+from noria.ui.pages.audit import audit
+from noria.ui.pages.compare import compare
+from noria.ui.pages.data import data, dataset
+from noria.ui.pages.home import home
+from noria.ui.pages.loops import loop
+from noria.ui.pages.models import model, models
+from noria.ui.pages.monitoring import monitoring
+from noria.ui.pages.runs import run, runs
+from noria.ui.pages.turns import turn, turns
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One page: ``tab`` is the part of the navigation it lies under; ``live`` pages refresh themselves."""
+
+    make: Callable[[Ask], msgspec.Struct]
+    template: str
+    tab: str
+    live: bool = False
+    charts: bool = False
+
+
+VIEWS: dict[str, View] = {
+    "home": View(home, "home.html", "loops", live=True),
+    "loop": View(loop, "loop.html", "wheel", live=True),
+    "runs": View(runs, "runs.html", "runs", live=True),
+    "run": View(run, "run.html", "runs", live=True, charts=True),
+    "compare": View(compare, "compare.html", "runs", charts=True),
+    "models": View(models, "models.html", "models", live=True),
+    "model": View(model, "model.html", "models"),
+    "monitoring": View(monitoring, "monitoring.html", "monitoring", live=True, charts=True),
+    "data": View(data, "data.html", "data", live=True),
+    "dataset": View(dataset, "dataset.html", "data"),
+    "turns": View(turns, "turns.html", "turns", live=True),
+    "turn": View(turn, "turn.html", "turns", live=True),
+    "audit": View(audit, "audit.html", "audit", live=True),
+}
