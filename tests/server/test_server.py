@@ -265,7 +265,9 @@ def test_the_data_plane_gets_its_paths_and_nothing_else(shop: Store) -> None:
 
     app = make(shop, data_plane=plane)
     for path in ("/v2", "/v2/health/live", "/predict/churn", "/labels/churn"):
-        assert request(app, path, headers={"host": "anything"}).content == b"plane"
+        assert request(app, path).content == b"plane"
+        assert request(app, path, headers={"host": "attacker.example"}).status_code == 403
+        assert request(app, path, headers={"origin": "https://attacker.example"}).status_code == 403
     for path in ("/", "/v2x", "/predictions", "/health", "/audit"):
         assert request(app, path).content != b"plane"
     assert request(make(shop), "/predict/churn").status_code == 404

@@ -19,6 +19,7 @@ from noria.loop.keeper import LeaseKeeper
 from noria.loop.lease import holder
 from noria.loop.load import LoadedLoop
 from noria.records import Run, Turn, TurnState, ValidationReport
+from noria.retrain.request import request_turn
 from noria.store import Store, open_store
 
 __all__ = ["one_turn", "parse_knobs"]
@@ -100,13 +101,12 @@ def one_turn(file: Path, store: Path | None, knobs: list[str], accept_schema: bo
 
 def _ask(store: Store, loaded: LoadedLoop) -> int:
     """Order the turn of the running controller and follow it."""
-    from noria.loop.controller import request_turn
     from noria.loop.turn import newest_turn
 
     name = loaded.loop.name
     with store.ledger.read() as db:
         before = newest_turn(db, name)
-    request_turn(store, name, SystemClock().now(), "noria turn")
+    request_turn(store.ledger, name, SystemClock().now(), by="noria turn")
     number = (before.number if before else 0) + (1 if before is None or before.state.final else 0)
     with Steps() as steps:
         steps("asked", "noria up looks after this store; it was asked for a turn")

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from noria.core.clock import Clock
-from noria.core.ids import new_id
 from noria.core.units import parse_duration
 from noria.loop.build import source_of
 from noria.loop.lease import check as check_lease
@@ -225,17 +224,3 @@ class Controller:
             "rows_since_training": since_turn,
             "regime": regime,
         }
-
-
-def request_turn(store: Store, loop: str, now: datetime, by: str) -> RetrainRequest:
-    """Ask the controller for a turn, with its audit entry."""
-    request = RetrainRequest(id=new_id(), loop=loop, at=now, trigger="manual", reason=f"Asked for by {by}.")
-
-    def change(tx: Transaction) -> None:
-        tx.put(request)
-        tx.audit(now, by, "turn asked for", f"loop:{loop}", request=request.id)
-
-    store.ledger.write(change)
-    return request
-
-

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
+from msgspec.structs import replace
 
 from noria.core.clock import Clock
 from noria.errors import StepError
@@ -73,9 +75,24 @@ def judge(
         run=run.id,
         turn=run.turn,
         created=now,
-        results=tuple(results),
+        results=tuple(_finite(result) for result in results),
         dataset=run.dataset,
         champion=champion.version if champion else None,
+    )
+
+
+def _finite(result: GateResult) -> GateResult:
+    """The result with numbers that are not finite left out: JSON has none."""
+
+    def known(value: float | None) -> float | None:
+        return value if value is not None and isfinite(value) else None
+
+    band = result.interval
+    return replace(
+        result,
+        value=known(result.value),
+        threshold=known(result.threshold),
+        interval=band if band is not None and all(map(isfinite, band)) else None,
     )
 
 

@@ -8,11 +8,10 @@ from typing import Any
 from urllib.parse import quote
 
 from noria.core.clock import Clock
-from noria.core.ids import new_id
-from noria.errors import Conflict, NotFound, RequestError
-from noria.records import RetrainRequest, Turn
+from noria.errors import NotFound, RequestError
 from noria.register import decide as decide_version
-from noria.store.ports import LoopRecord, Store, Transaction
+from noria.retrain.request import request_turn
+from noria.store.ports import LoopRecord, Store
 
 _LIMITS = {"by": 100, "comment": 2000, "reason": 500}
 
@@ -79,22 +78,11 @@ def _role(plan: Mapping[str, Any]) -> str:
 
 
 def order_turn(form: Form) -> str:
-    """Order a turn by hand, unless one is ordered already."""
-    loop, now = form.loop(), form.clock.now()
+    """Ask for a turn by hand, unless one is asked for already."""
+    loop = form.loop()
     by = form.text("by") or "someone at the pages"
-    reason = form.text("reason") or f"ordered from the pages by {by}"
-
-    def change(tx: Transaction) -> None:
-        waiting, last = tx.find(RetrainRequest, loop=loop.name), tx.find(Turn, loop=loop.name)
-        if waiting is not None and (last is None or waiting.at > last.since):
-            raise Conflict(
-                f"A turn of '{loop.name}' is ordered already ({waiting.trigger}) and has not begun."
-            )
-        request = RetrainRequest(id=new_id(), loop=loop.name, at=now, trigger="manual", reason=reason)
-        tx.put(request)
-        tx.audit(now, by, "turn asked for", f"loop:{loop.name}", request=request.id, reason=reason)
-
-    form.store.ledger.write(change)
+    reason = form.text("reason") or f"Asked for from the pages by {by}."
+    request_turn(form.store.ledger, loop.name, form.clock.now(), by=by, reason=reason)
     return f"/loops/{quote(loop.name, safe='')}/turns"
 
 

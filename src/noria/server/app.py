@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
 from noria.core.clock import Clock
 from noria.server.answers import Answers
-from noria.server.guard import Tokens, bound_host
+from noria.server.guard import Tokens, bound_host, foreign
 from noria.server.ports import Pages
 from noria.server.routes import ROUTES, PageRoute
 from noria.store.ports import Store
@@ -35,7 +36,8 @@ def create_app(
     Args:
         store: what the pages show and change.
         clock: stamps changes, and says what "now" is on the pages.
-        data_plane: answers for ``/v2``, ``/predict/`` and ``/labels/``; nothing stands between.
+        data_plane: answers for ``/v2``, ``/predict/`` and ``/labels/``. Only what a browser adds is looked at
+            before: a foreign name or a foreign page's script is refused.
         address: where the server listens, e.g. ``http://127.0.0.1:8000``.
         routes: the pages' table.
 
@@ -45,17 +47,29 @@ def create_app(
     """
     module, _, name = _SITE.partition(":")
     site: Pages = getattr(importlib.import_module(module), name)(store, clock)
-    pages = Answers(site, store, clock, Tokens(store.folder), bound_host(address)).application(routes)
+    bound = bound_host(address)
+    pages = Answers(site, store, clock, Tokens(store.folder), bound).application(routes)
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and data_plane is not None and is_data_plane(scope["path"]):
-            await data_plane(scope, receive, send)
+            problem = foreign(scope["headers"], bound)
+            if problem:
+                await _refuse(send, problem)
+            else:
+                await data_plane(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1000})
         else:
             await pages(scope, receive, send)
 
     return application
+
+
+async def _refuse(send: Send, problem: str) -> None:
+    body = json.dumps({"error": problem}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 403, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def is_data_plane(path: str) -> bool:

@@ -8,6 +8,7 @@ import ipaddress
 import os
 import secrets
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -97,6 +98,29 @@ def check_origin(request: Request) -> None:
     own = f"{request.url.scheme}://{request.headers['host']}"
     if (origin is not None and origin.lower() != own.lower()) or (site is not None and site != "same-origin"):
         raise Forbidden("The request came from another site.")
+
+
+def foreign(headers: Sequence[tuple[bytes, bytes]], bound: str) -> str:
+    """Why a request to the data plane comes from a stranger's page; empty when it does not.
+
+    Programs send no ``Origin``. A browser does, and then it must be our own; and the name asked for must be ours,
+    or a stranger's name that resolves to this machine could read the answers.
+    """
+    host = origin = ""
+    for name, value in headers:
+        if name == b"host":
+            host = value.decode("latin-1").lower()
+        elif name == b"origin":
+            origin = value.decode("latin-1").lower()
+    try:
+        asked = (urlsplit(f"//{host}").hostname or "").lower()
+    except ValueError:
+        asked = ""
+    if asked not in {bound, "localhost", "127.0.0.1", "::1"}:
+        return "This server answers only under its own address."
+    if origin and origin.partition("://")[2] != host:
+        return "The request came from another site."
+    return ""
 
 
 class Tokens:

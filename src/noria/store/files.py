@@ -7,6 +7,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from noria.core.hashing import digest_bytes, is_digest
@@ -18,7 +19,9 @@ def store_error(error: OSError, what: str) -> StoreError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return StoreFull(f"No space left to {what}. Nothing was recorded; free some space and try again.")
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return StoreReadOnly(f"Not allowed to {what} ({error.strerror}). Check the store folder's permissions.")
+        return StoreReadOnly(
+            f"Not allowed to {what} ({error.strerror}). Check the store folder's permissions."
+        )
     return StoreError(f"Could not {what}: {error.strerror}.")
 
 
@@ -52,7 +55,7 @@ class FolderBlobs:
         """Store bytes; returns their digest."""
         digest = digest_bytes(data)
         path = self._path(digest)
-        if path.exists():
+        if _holds(path, data):
             return digest
         temporary = self._temporary / secrets.token_hex(16)
         try:
@@ -63,10 +66,11 @@ class FolderBlobs:
                 os.fsync(handle.fileno())
             temporary.chmod(stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH)
             temporary.replace(path)
-            fsync_folder(path.parent)
-            fsync_folder(path.parent.parent)
+            for folder in (path.parent, path.parent.parent, self._folder):
+                fsync_folder(folder)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
             raise store_error(error, "store a file") from error
         return digest
 
@@ -84,13 +88,22 @@ class FolderBlobs:
 
     def has(self, digest: str) -> bool:
         """Whether the blob is there."""
-        return self._path(digest).exists()
+        return is_digest(digest) and self._path(digest).exists()
 
     def digests(self) -> Iterator[str]:
         """Every digest held."""
         for algorithm in sorted(self._folder.iterdir()):
             if algorithm == self._temporary or not algorithm.is_dir():
                 continue
-            for shelf in sorted(algorithm.iterdir()):
-                for path in sorted(shelf.iterdir()):
-                    yield f"{algorithm.name}:{shelf.name}{path.name}"
+            for path in sorted(algorithm.glob("??/*")):
+                digest = f"{algorithm.name}:{path.parent.name}{path.name}"
+                if is_digest(digest):
+                    yield digest
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    """Whether the file is there with these bytes: one that is damaged is written anew."""
+    try:
+        return path.stat().st_size == len(data) and path.read_bytes() == data
+    except OSError:
+        return False

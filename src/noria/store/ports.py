@@ -43,13 +43,14 @@ T = TypeVar("T")
 class Reader(Protocol):
     """A consistent view of the ledger: everything read through one reader is of one moment."""
 
-    def find(self, kind: type[R], **key: object) -> R | None:
+    def find(self, kind: type[R], /, **key: object) -> R | None:
         """The record of ``kind`` whose indexed columns equal ``key`` (the newest of several), or None."""
         ...
 
     def list(
         self,
         kind: type[R],
+        /,
         *,
         limit: int | None = None,
         oldest_first: bool = False,
@@ -65,7 +66,7 @@ class Reader(Protocol):
         """
         ...
 
-    def count(self, kind: type[msgspec.Struct], **where: object) -> int:
+    def count(self, kind: type[msgspec.Struct], /, **where: object) -> int:
         """How many records of ``kind`` match."""
         ...
 
@@ -74,10 +75,14 @@ class Transaction(Reader, Protocol):
     """A change in the making: all of it becomes visible and durable at once, or none of it."""
 
     def put(self, record: msgspec.Struct) -> None:
-        """Insert the record, or replace the one with the same primary key."""
+        """Insert the record, or replace the one with the same primary key.
+
+        Raises:
+            ValueError: it could not be read back, such as for a number that is not finite.
+        """
         ...
 
-    def remove(self, kind: type[msgspec.Struct], **key: object) -> int:
+    def remove(self, kind: type[msgspec.Struct], /, **key: object) -> int:
         """Delete matching records; returns how many."""
         ...
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -23,20 +24,32 @@ T = TypeVar("T")
 
 _BUSY_SECONDS = 10.0
 _GROUP = 256  # changes in one commit, at most
+_NO_SPACE = (sqlite3.SQLITE_IOERR_SHMSIZE,)  # the shared index beside the log could not grow
+_LOST_WRITES = (
+    sqlite3.SQLITE_IOERR_WRITE,
+    sqlite3.SQLITE_IOERR_FSYNC,
+    sqlite3.SQLITE_IOERR_DIR_FSYNC,
+    sqlite3.SQLITE_IOERR_TRUNCATE,
+    sqlite3.SQLITE_IOERR_CLOSE,
+)
 
 
 def translate(error: sqlite3.Error, path: Path) -> StoreError:
     """The store's own error for one of SQLite's."""
     code = getattr(error, "sqlite_errorcode", None)
     primary = code & 0xFF if code is not None else None
-    if primary == sqlite3.SQLITE_FULL:
-        return StoreFull(f"No space left for {path.name}. Nothing was recorded; free some space and try again.")
+    if primary == sqlite3.SQLITE_FULL or code in _NO_SPACE:
+        return StoreFull(
+            f"No space left for {path.name}. Nothing was recorded; free some space and try again."
+        )
     if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN):
         return StoreReadOnly(f"Cannot write {path}: {error}. Check the store folder's permissions.")
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return StoreBusy(f"{path} has been locked by another process for {_BUSY_SECONDS:.0f} s. Try again.")
+        return StoreBusy(f"{path} has been locked by another process for too long. Try again.")
     if primary in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-        return StoreError(f"{path} is not a Noria store file, or it is damaged ({error}). Restore it from a backup.")
+        return StoreError(
+            f"{path} is not a Noria store file, or it is damaged ({error}). Restore it from a backup."
+        )
     return StoreError(f"{path}: {error}.")
 
 
@@ -52,10 +65,12 @@ class Database:
     Args:
         path: the file; made if it is not there.
         migrations: name of the sub-package folder holding ``NNNN_name.sql`` files, applied in order.
+        busy_s: how long to wait for another process's lock.
     """
 
-    def __init__(self, path: Path, migrations: str) -> None:
+    def __init__(self, path: Path, migrations: str, busy_s: float = _BUSY_SECONDS) -> None:
         self.path = path
+        self._busy_s = busy_s
         self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
         self._readers: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -69,12 +84,35 @@ class Database:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
+            self.path,
+            timeout=self._busy_s,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=256,
         )
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("PRAGMA foreign_keys=ON")
+        try:
+            self._use_wal(connection)
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA foreign_keys=ON")
+        except BaseException:
+            connection.close()
+            raise
         return connection
+
+    def _use_wal(self, connection: sqlite3.Connection) -> None:
+        """Change to WAL, once in the file's life: for this SQLite does not wait for another's lock by itself."""
+        deadline = time.monotonic() + self._busy_s
+        while True:
+            try:
+                (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+                continue
+            if mode != "wal":
+                raise StoreError(f"{self.path} is on a disk that cannot hold a store; choose a local one.")
+            return
 
     def _migrate(self, folder: str) -> None:
         files = sorted(
@@ -83,11 +121,12 @@ class Database:
         )
         connection = self._connect()
         try:
+            connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version > len(files):
                 raise StoreError(
-                    f"{self.path} was written by a newer Noria (schema {version}, this one knows {len(files)}). "
-                    "Upgrade Noria to open it."
+                    f"{self.path} was written by a newer Noria (schema {version}, this one knows "
+                    f"{len(files)}). Upgrade Noria to open it."
                 )
             if version == len(files):
                 return
@@ -115,58 +154,76 @@ class Database:
                 connection.execute("PRAGMA query_only=ON")
             except sqlite3.Error as error:
                 raise translate(error, self.path) from error
+        whole = False
         try:
             connection.execute("BEGIN")
             try:
                 yield connection
             finally:
                 connection.execute("ROLLBACK")
+                whole = True
         except sqlite3.Error as error:
-            connection.close()
             raise translate(error, self.path) from error
-        self._readers.put(connection)
+        finally:
+            self._give_back(connection, whole)
+
+    def _give_back(self, connection: sqlite3.Connection, whole: bool) -> None:
+        with self._lock:
+            if whole and not self._closed:
+                self._readers.put(connection)
+                return
+        connection.close()
 
     def write(self, change: Callable[[sqlite3.Connection], T]) -> T:
         """Run ``change`` in a transaction; returns after it is durable."""
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("a change must not write through the store: it has its transaction")
         done: Future[T] = Future()
         with self._lock:
             if self._closed:
                 raise StoreError(f"{self.path} is closed.")
             if self._broken:
-                raise self._broken
+                raise StoreError(str(self._broken))
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name=f"write {self.path.name}", daemon=True)
+                self._thread = threading.Thread(
+                    target=self._work, name=f"write {self.path.name}", daemon=True
+                )
                 self._thread.start()
             self._jobs.put(_Job(change, done))
         return done.result()
 
     def _work(self) -> None:
         connection: sqlite3.Connection | None = None
-        while True:
+        going = True
+        while going:
             job = self._jobs.get()
             if job is None:
                 break
-            group = [job]
-            stop = False
-            while len(group) < _GROUP:
-                try:
-                    more = self._jobs.get_nowait()
-                except queue.Empty:
-                    break
-                if more is None:
-                    stop = True
-                    break
-                group.append(more)
+            group, going = self._group(job)
             try:
                 if connection is None:
                     connection = self._connect()
                 self._commit(connection, group)
-            except sqlite3.Error as error:
-                self._fail(connection, group, error)
-            if stop:
-                break
+            except Exception as error:  # noqa: BLE001 - this thread must outlive whatever happens to a group
+                self._fail(group, error)
+                if connection is not None:
+                    connection.close()  # rolls back what is open
+                    connection = None
         if connection is not None:
             connection.close()
+
+    def _group(self, first: _Job[Any]) -> tuple[list[_Job[Any]], bool]:
+        """What is queued by now, to be committed together; and whether there may be more later."""
+        group = [first]
+        while len(group) < _GROUP:
+            try:
+                more = self._jobs.get_nowait()
+            except queue.Empty:
+                break
+            if more is None:
+                return group, False
+            group.append(more)
+        return group, True
 
     def _commit(self, connection: sqlite3.Connection, group: list[_Job[Any]]) -> None:
         connection.execute("BEGIN IMMEDIATE")
@@ -192,20 +249,15 @@ class Database:
             else:
                 job.done.set_result(value)
 
-    def _fail(self, connection: sqlite3.Connection | None, group: list[_Job[Any]], error: sqlite3.Error) -> None:
-        failure = translate(error, self.path)
-        if connection is not None and connection.in_transaction:
-            try:
-                connection.execute("ROLLBACK")
-            except sqlite3.Error:
-                connection.close()
-        code = getattr(error, "sqlite_errorcode", None)
-        if code is not None and code & 0xFF == sqlite3.SQLITE_IOERR:
-            # After a failed fsync the kernel may have dropped the pages: a retry could acknowledge a lost write.
-            self._broken = StoreError(
-                f"{self.path}: a write to disk failed ({error}). No further write is taken; check the disk and restart."
+    def _fail(self, group: list[_Job[Any]], error: Exception) -> None:
+        failure = translate(error, self.path) if isinstance(error, sqlite3.Error) else error
+        if getattr(error, "sqlite_errorcode", None) in _LOST_WRITES:
+            # After a failed fsync the kernel may have dropped the pages: trying again could acknowledge
+            # a write that is lost.
+            failure = self._broken = StoreError(
+                f"{self.path}: a write to disk failed ({error}). No further write is taken; check the disk "
+                "and restart."
             )
-            failure = self._broken
         for job in group:
             if not job.done.done():
                 job.done.set_exception(failure)

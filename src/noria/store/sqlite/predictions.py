@@ -27,7 +27,10 @@ WHERE l.loop = ? AND l.sequence > ?"""
 def _target(connection: sqlite3.Connection, label: Label) -> int | None:
     """The prediction a label belongs to: the one with its id, else the newest with its key."""
     if label.prediction is not None:
-        sql, values = "SELECT sequence FROM predictions WHERE id = ? AND loop = ?", (label.prediction, label.loop)
+        sql, values = (
+            "SELECT sequence FROM predictions WHERE id = ? AND loop = ?",
+            (label.prediction, label.loop),
+        )
     else:
         sql = "SELECT MAX(sequence) FROM predictions WHERE loop = ? AND key = ? AND failed = 0"
         values = (label.loop, label.key or "")
@@ -54,8 +57,8 @@ def _meet_waiting(connection: sqlite3.Connection, loop: str, key: str) -> None:
 class SqlitePredictionLog:
     """:class:`noria.store.ports.PredictionLog` in one SQLite file."""
 
-    def __init__(self, path: Path) -> None:
-        self._database = Database(path, "prediction_migrations")
+    def __init__(self, path: Path, busy_s: float = 10.0) -> None:
+        self._database = Database(path, "prediction_migrations", busy_s)
 
     def append(self, predictions: Sequence[Prediction]) -> None:
         """Record predictions."""
@@ -89,12 +92,16 @@ class SqlitePredictionLog:
             return unmatched
 
         unmatched = self._database.write(change) if labels else []
-        return LabelReceipt(received=len(labels), matched=len(labels) - len(unmatched), unmatched=tuple(unmatched))
+        return LabelReceipt(
+            received=len(labels), matched=len(labels) - len(unmatched), unmatched=tuple(unmatched)
+        )
 
     def find(self, prediction: str) -> tuple[Prediction, Label | None]:
         """One prediction by id, with its label if known."""
         with self._database.read() as connection:
-            row = connection.execute("SELECT sequence, body FROM predictions WHERE id = ?", (prediction,)).fetchone()
+            row = connection.execute(
+                "SELECT sequence, body FROM predictions WHERE id = ?", (prediction,)
+            ).fetchone()
             if row is None:
                 raise NotFound(f"There is no prediction '{prediction[:80]}'.")
             found = _PREDICTION.decode(row[1])
@@ -143,7 +150,9 @@ class SqlitePredictionLog:
         found = []
         for sequence, label_body, prediction_body in rows:
             label = _LABEL.decode(label_body)
-            found.append(LabelledPrediction(_PREDICTION.decode(prediction_body), label.value, label.at, sequence))
+            found.append(
+                LabelledPrediction(_PREDICTION.decode(prediction_body), label.value, label.at, sequence)
+            )
         return found
 
     def counts(self, loop: str, since: datetime, version: int | None = None) -> tuple[int, int, int]:
