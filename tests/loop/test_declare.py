@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pandas as pd
+import pandera.pandas as pandera
 import pytest
 
 from noria import AtLeast, Csv, Loop, Unique
@@ -117,6 +118,25 @@ def test_the_plan_is_the_whole_declaration_as_json_and_stays_the_same() -> None:
     assert str(SOUND.parent) not in canonical_json(found)
     assert plan_digest(loop) == plan_digest(load(SOUND).loop)
     assert plan_digest(loop).startswith("blake3:")
+
+
+def test_the_checks_of_a_pandera_schema_are_in_the_plan() -> None:
+    def digest(low: int) -> str:
+        schema = pandera.DataFrameSchema({"a": pandera.Column(int, pandera.Check.ge(low))})
+        loop = Loop("schema", source=Csv("a.csv", label="y"), expect=(schema,))
+        assert not any("expect" in fault.what for fault in loop.check())
+        return plan_digest(loop)
+
+    assert digest(0) == digest(0) != digest(1)
+
+
+def test_a_pandera_model_is_an_expectation_as_it_is() -> None:
+    class People(pandera.DataFrameModel):
+        age: int
+
+    loop = Loop("model", source=Csv("a.csv", label="y"), expect=(People,))
+    assert not any("expect" in fault.what for fault in loop.check())
+    assert loop.plan()["expect"][0]["written"] == "People"
 
 
 def test_another_declaration_has_another_digest() -> None:

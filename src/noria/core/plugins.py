@@ -11,7 +11,7 @@ from noria.errors import MissingExtra, NotFound
 
 __all__ = ["load_plugin", "plugins"]
 
-# (kind, name): module, the package it needs, the extra that brings it
+# (kind, name): "module" or "module:attribute", the package it needs, the extra that brings it
 _BUILT_IN: dict[tuple[str, str], tuple[str, str, str]] = {
     ("flavor", "sklearn"): ("noria.flavors.sklearn", "scikit-learn", ""),
     ("flavor", "lightgbm"): ("noria.flavors.lightgbm", "lightgbm", "lightgbm"),
@@ -21,7 +21,7 @@ _BUILT_IN: dict[tuple[str, str], tuple[str, str, str]] = {
 
 
 def plugins(kind: str) -> list[str]:
-    """Names known for a kind: Noria's own, then those of installed packages (entry points ``noria.<kind>``)."""
+    """Names known for a kind: Noria's own, then other packages' (entry points ``noria.<kind>``)."""
     own = [name for k, name in _BUILT_IN if k == kind]
     return own + [point.name for point in entry_points(group=f"noria.{kind}") if point.name not in own]
 
@@ -38,10 +38,12 @@ def load_plugin(kind: str, name: str) -> Any:
         for point in entry_points(group=f"noria.{kind}", name=name):
             return point.load()
         raise NotFound(f"There is no {kind} '{name[:80]}'. {suggest(name, plugins(kind))}")
-    module, package, extra = row
+    place, package, extra = row
+    module, _, attribute = place.partition(":")
     try:
-        return importlib.import_module(module)
+        found = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("noria"):
             raise
         raise MissingExtra(package, extra, f"for the {kind} '{name}'") from error
+    return getattr(found, attribute) if attribute else found

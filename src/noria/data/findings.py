@@ -65,9 +65,9 @@ def _find_in_column(
         return Finding(f'"{rule.column}" holds {column.dtype}, which has no single values to judge.')
     if isinstance(rule, Unique):
         later = ~column.is_first_distinct() & ~_missing(column)
-        return _rows(later, f'repeat a value of "{rule.column}" seen before')
+        return _rows(later, f'"{rule.column}" repeats a value seen before')
     if isinstance(rule, NotMissing):
-        return _rows(_missing(column), f'have no value in "{rule.column}"')
+        return _rows(_missing(column), f'"{rule.column}" is missing')
     if isinstance(rule, MissingShare):
         share = _missing(column).sum() / max(1, column.len())
         over = f'{share:.1%} of "{rule.column}" is missing, more than {rule.at_most:.1%}.'
@@ -86,7 +86,7 @@ def _missing(column: pl.Series) -> pl.Series:
 
 def _rows(mask: pl.Series, what: str) -> Finding:
     count = int(mask.sum())
-    return Finding(f"{count} row{'s' if count > 1 else ''} {what}." if count else "", mask)
+    return Finding(f"In {count} of {mask.len()} rows {what}." if count else "", mask)
 
 
 def _between(rule: Between, column: pl.Series) -> Finding:
@@ -105,7 +105,7 @@ def _between(rule: Between, column: pl.Series) -> Finding:
     outside = outside & ~_missing(column)
     seen = column.filter(outside)
     spread = f" (seen: {seen.min()!s} to {seen.max()!s})" if seen.len() else ""
-    return _rows(outside, f'have "{rule.column}" outside {_span(rule)}{spread}')
+    return _rows(outside, f'"{rule.column}" is outside {_span(rule)}{spread}')
 
 
 def _span(rule: Between) -> str:
@@ -149,7 +149,7 @@ def _one_of(rule: OneOf, column: pl.Series) -> Finding:
         )
     mask = column.is_in(pl.Series(bad, dtype=column.dtype).implode()).fill_null(False)
     shown = ", ".join(repr(value) for value in bad[:5]) + (", …" if len(bad) > 5 else "")
-    return _rows(mask, f'have "{rule.column}" = {shown}, not among the allowed values')
+    return _rows(mask, f'"{rule.column}" is {shown}, not among the allowed values')
 
 
 def _fresh(rule: Fresh, column: pl.Series, now: datetime) -> Finding:

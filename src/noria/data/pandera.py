@@ -47,4 +47,4 @@ def _read(errors: SchemaErrors, height: int) -> tuple[str, pl.Series | None]:
     if table:
         return f"{shown}.", None
     mask = pl.zeros(height, dtype=pl.Int8, eager=True).scatter(sorted(rows), 1).cast(pl.Boolean)
-    return f"{len(rows)} row{'s' if len(rows) > 1 else ''} break the schema: {shown}.", mask
+    return f"In {len(rows)} of {height} rows the schema is broken: {shown}.", mask

@@ -45,6 +45,13 @@ def snapshot(
 
     Args:
         frame: rows as read from the source.
+        source: what was declared about them.
+        blobs: where the rows are kept.
+        loop: the loop's name.
+        now: stamps the version.
+        expect: expectations on the rows.
+        on_failing_rows: ``quarantine`` or ``stop``.
+        quarantine_at_most: the largest share of rows that may be set aside.
         served: labelled rows that were served, same columns; those whose key the source has are left out.
         previous: the loop's last dataset version, to notice a changed schema.
 
@@ -97,7 +104,7 @@ def guess_task(label: pl.Series, declared: str | None = None) -> str:
     if label.dtype.is_integer():
         return "multiclass" if distinct <= _MANY else "regression"
     if label.dtype in (pl.Date, pl.Datetime, pl.Duration):
-        raise DataError(f'The label "{label.name}" holds {label.dtype}; predict a number or a class instead.')
+        raise DataError(f'The label "{label.name}" holds {label.dtype}; predict a number or a class.')
     return "multiclass"
 
 
@@ -113,9 +120,11 @@ def _same_schema(frame: pl.DataFrame, previous: DatasetVersion) -> None:
     now = dict(schema_of(frame))
     problems = []
     for name, before in previous.schema:
+        if name in now and not frame[name].count():
+            continue
         if name not in now:
             problems.append(f'the column "{name}" ({before}) is gone. {suggest(name, list(now))}')
-        elif now[name] != before and not _widened(before, now[name]):
+        elif now[name] != before and not _widened(before, now[name]) and not _was_empty(previous, name):
             seen = frame[name].drop_nulls()
             example = f", e.g. {seen[0]!r}" if seen.len() else ""
             if frame[name].dtype == pl.String and ("Int" in before or "Float" in before):
@@ -125,7 +134,8 @@ def _same_schema(frame: pl.DataFrame, previous: DatasetVersion) -> None:
     if problems:
         listed = "\n".join(f"  {problem}" for problem in problems)
         raise DataError(
-            f"The data changed shape since version {previous.id[:19]} of {previous.created:%Y-%m-%d}:\n{listed}\n"
+            f"The data changed shape since version {previous.id[:19]} of {previous.created:%Y-%m-%d}:\n"
+            f"{listed}\n"
             "Repair the data, or accept the new shape with --accept-schema."
         )
 
@@ -134,6 +144,12 @@ def _widened(before: str, now: str) -> bool:
     """Whether a number only became wider, or a wholly empty column got a type."""
     numbers = ("Int", "UInt", "Float")
     return before == "Null" or now == "Null" or (before.startswith(numbers) and now.startswith(numbers))
+
+
+def _was_empty(version: DatasetVersion, name: str) -> bool:
+    """Whether nothing was in the column, so that its type meant nothing."""
+    column = version.profile.column(name)
+    return column is not None and column.missing == version.profile.rows
 
 
 def _join(frame: pl.DataFrame, served: pl.DataFrame | None, source: Source) -> tuple[pl.DataFrame, int]:
@@ -156,7 +172,9 @@ def _labelled(frame: pl.DataFrame, source: Source) -> pl.DataFrame:
         endless = label.is_infinite().fill_null(False)
         if endless.any():
             rows = endless.arg_true().to_list()
-            raise DataError(f'The label "{source.label}" is infinite in {len(rows)} rows (row {rows[0]} first).')
+            raise DataError(
+                f'The label "{source.label}" is infinite in {len(rows)} rows (row {rows[0]} first).'
+            )
         label = label.fill_nan(None)
     known = label.is_not_null()
     if not known.any():
@@ -169,7 +187,8 @@ def _usable_label(frame: pl.DataFrame, source: Source) -> None:
     if label.n_unique() < 2:
         value = label[0] if label.len() else "nothing"
         raise DataError(
-            f'The label "{source.label}" is {value!r} in all {label.len()} rows; there is nothing to learn from it.'
+            f'The label "{source.label}" is {value!r} in all {label.len()} rows; '
+            "there is nothing to learn from it."
         )
 
 

@@ -17,8 +17,7 @@ from noria.errors import ModelError
 
 __all__ = ["Flavor", "Predictor", "flavor_for"]
 
-# A model of a library can only exist once the library is imported, so no other flavor need be.
-_NEEDS = {"sklearn": "sklearn", "lightgbm": "lightgbm", "xgboost": "xgboost", "onnx": "onnx"}
+_LIBRARIES = ("sklearn", "lightgbm", "xgboost", "onnx")
 
 
 class Predictor(Protocol):
@@ -69,13 +68,15 @@ def flavor_for(model: Any) -> tuple[str, Flavor]:
         ModelError: none does; says what can be saved.
     """
     for name in plugins("flavor"):
-        if _NEEDS.get(name, name) not in sys.modules and not (name == "onnx" and isinstance(model, bytes)):
+        # A model of a library can only exist once the library is imported, so no other need be.
+        absent = name in _LIBRARIES and name not in sys.modules
+        if absent and not (name == "onnx" and isinstance(model, (bytes, bytearray))):
             continue
         module: Flavor = load_plugin("flavor", name)
         if module.matches(model):
             return name, module
     kind = f"{type(model).__module__}.{type(model).__qualname__}"
     raise ModelError(
-        f"A {kind} cannot be saved safely. Return from train a scikit-learn estimator or pipeline, a LightGBM or "
-        "XGBoost model, or an ONNX model (its bytes or ModelProto)."
+        f"What train returned, a {kind}, cannot be saved safely. Return a scikit-learn estimator or "
+        "pipeline, a LightGBM or XGBoost model, or an ONNX model (its bytes or ModelProto)."
     )

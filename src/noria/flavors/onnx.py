@@ -14,73 +14,107 @@ from noria.errors import ModelError
 __all__ = ["load", "matches", "save"]
 
 _FILE = "model.onnx"
+_TYPES: dict[str, type[np.generic]] = {
+    "tensor(bool)": np.bool_,
+    "tensor(double)": np.float64,
+    "tensor(float)": np.float32,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+}
 
 
 def matches(model: Any) -> bool:
     """Whether the model is an ONNX ModelProto, or the bytes of one."""
-    if isinstance(model, bytes):
+    if isinstance(model, (bytes, bytearray)):
         return True
-    return type(model).__module__.startswith("onnx") and hasattr(model, "SerializeToString")
+    return type(model).__module__.split(".")[0] == "onnx" and type(model).__name__ == "ModelProto"
 
 
 def save(model: Any) -> dict[str, bytes]:
     """The model's file.
 
     Raises:
-        ModelError: the bytes are not an ONNX model.
+        ModelError: it is not an ONNX model that can be run.
     """
-    data = model if isinstance(model, bytes) else model.SerializeToString()
+    data = (
+        bytes(model) if isinstance(model, (bytes, bytearray)) else model.SerializeToString(deterministic=True)
+    )
     load({_FILE: data})
     return {_FILE: data}
 
 
 def load(files: Mapping[str, bytes]) -> _Session:
-    """The model back.
+    """The model back; ``unwrap`` gives its ``onnxruntime.InferenceSession``.
 
     Raises:
-        ModelError: the file is damaged.
+        ModelError: the file is missing or damaged.
     """
+    if _FILE not in files:
+        raise ModelError(f"The model has no {_FILE}; it has: {', '.join(files) or 'no files'}.")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors; they come as exceptions
     try:
         session = onnxruntime.InferenceSession(files[_FILE], options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # noqa: BLE001 - its errors share no class of their own
-        raise ModelError(f"The ONNX model cannot be read: {str(error)[:300]}.") from error
-    return _Session(session, files[_FILE])
+    except Exception as error:
+        raise ModelError(f"{_FILE} cannot be read: {str(error)[:300]}") from error
+    return _Session(session, _labels(files[_FILE]))
+
+
+def _labels(data: bytes) -> tuple[Any, ...]:
+    """Class labels as a converted classifier names them; empty when the model names none."""
+    try:
+        import onnx
+    except ImportError:
+        return ()
+    for node in onnx.load_model_from_string(data).graph.node:
+        for attribute in node.attribute:
+            if attribute.name.startswith("classlabels_"):
+                found = [*attribute.ints, *(text.decode() for text in attribute.strings)]
+                if found:
+                    return tuple(found)
+    return ()
 
 
 class _Session:
-    """A model of one matrix, or of one column an input; the first output is the prediction."""
+    """A model of one matrix, or of one column an input; its first output is the prediction."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, data: bytes) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession, labels: tuple[Any, ...]) -> None:
         self._session = session
-        self._data = data
-        outputs = session.get_outputs()
-        self._shares = next((o.name for o in outputs[1:] if "float" in o.type or "map" in o.type), None)
-        if self._shares is not None and "map" in next(o.type for o in outputs if o.name == self._shares):
-            self._shares = None  # a sequence of maps (skl2onnx's zipmap): not a matrix of probabilities
-        self._answer = outputs[0].name
-        self._classes = int(outputs[1].shape[1]) if self._shares and isinstance(outputs[1].shape[1], int) else 0
+        answer, *others = session.get_outputs()
+        self._answer = answer.name
+        shares = next((o for o in others if "float" in o.type or "double" in o.type), None)
+        self._shares = shares.name if shares is not None else None
+        width = shares.shape[-1] if shares is not None and shares.shape else None
+        self._labels = labels or (tuple(range(width)) if isinstance(width, int) else ())
 
     @property
     def classes(self) -> tuple[Any, ...] | None:
-        return tuple(range(self._classes)) if self._classes else None
-
-    def _feed(self, x: Any) -> dict[str, NDArray[Any]]:
-        inputs = self._session.get_inputs()
-        kinds = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(int64)": np.int64,
-                 "tensor(string)": np.str_, "tensor(bool)": np.bool_}  # fmt: skip
-        if len(inputs) == 1:
-            return {inputs[0].name: np.asarray(x, dtype=kinds.get(inputs[0].type, np.float32))}
-        return {i.name: np.asarray(x[i.name]).astype(kinds.get(i.type, np.float32)).reshape(-1, 1) for i in inputs}
+        return self._labels if self._shares and self._labels else None
 
     def predict(self, x: Any) -> NDArray[Any]:
         return np.asarray(self._session.run([self._answer], self._feed(x))[0])
 
     def probabilities(self, x: Any) -> NDArray[np.float64] | None:
-        if not self._classes:
+        classes = self.classes
+        if classes is None:
             return None
-        return np.asarray(self._session.run([self._shares], self._feed(x))[0], dtype=np.float64)
+        found = self._session.run([self._shares], self._feed(x))[0]
+        if isinstance(found, list):  # a map a row, as skl2onnx writes unless told zipmap=False
+            found = [[row[label] for label in classes] for row in found]
+        return np.asarray(found, dtype=np.float64)
+
+    def _feed(self, x: Any) -> dict[str, NDArray[Any]]:
+        inputs = self._session.get_inputs()
+        if len(inputs) == 1:
+            return {inputs[0].name: _as_type(x, inputs[0].type)}
+        return {given.name: _as_type(x[given.name], given.type).reshape(-1, 1) for given in inputs}
 
     def unwrap(self) -> Any:
         return self._session
+
+
+def _as_type(values: Any, kind: str) -> NDArray[Any]:
+    if kind == "tensor(string)":
+        return np.asarray(values).astype(np.str_).astype(object)
+    return np.asarray(values).astype(_TYPES.get(kind, np.float32))

@@ -1,84 +1,94 @@
-"""scikit-learn estimators and pipelines, by skops: types are checked against a list before anything is built."""
+"""scikit-learn estimators and pipelines, by skops; LightGBM's and XGBoost's scikit-learn classes too.
+
+Every type a file names is checked against a list (`noria.flavors.trusted`) before anything is built.
+"""
 
 from __future__ import annotations
 
 import warnings
-import zipfile
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import skops.io
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 
-from noria.errors import ModelError
+from noria.errors import MissingExtra, ModelError
+from noria.flavors.repeatable import repeatable
+from noria.flavors.trusted import find_foreign
 
 __all__ = ["load", "matches", "save"]
 
 _FILE = "model.skops"
-# Libraries of numbers: building one of their objects from stored state runs nothing of the user's.
-_TRUSTED = ("sklearn.", "numpy.", "scipy.", "lightgbm.", "xgboost.", "collections.OrderedDict", "collections.defaultdict")
-# Functions of those libraries that could reach out when called later by a model.
-_REFUSED = ("numpy.load", "numpy.save", "numpy.fromfile", "numpy.memmap", "numpy.DataSource", "numpy.f2py",
-            "numpy.testing", "numpy.distutils", "numpy.ctypeslib", "scipy.io", "scipy.weave", "sklearn.datasets",
-            "numpy.lib", "sklearn.utils._testing", "sklearn.externals")  # fmt: skip
+_ADVICE = (
+    "Use types of scikit-learn, NumPy, SciPy, LightGBM or XGBoost in the model, and move code of your own "
+    "into a @loop.feature function."
+)
 
 
 def matches(model: Any) -> bool:
-    """Whether the model is an estimator (LightGBM's and XGBoost's scikit-learn classes included)."""
-    from sklearn.base import BaseEstimator
-
+    """Whether the model is an estimator."""
     return isinstance(model, BaseEstimator)
 
 
-def _foreign(data: bytes) -> list[str]:
-    """Types in the file that are not on the list."""
-    found = skops.io.get_untrusted_types(data=data)
-    return [name for name in found if not name.startswith(_TRUSTED) or name.startswith(_REFUSED)]
-
-
 def save(model: Any) -> dict[str, bytes]:
-    """The model's file.
+    """The model's file; equal models give equal bytes.
 
     Raises:
-        ModelError: it holds types that are not scikit-learn's, NumPy's or SciPy's; names them.
+        ModelError: it holds types or functions that are not on the list; names them all.
     """
     kind = type(model).__qualname__
+    hint = _hint(model)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            data: bytes = skops.io.dumps(model)
-        foreign = _foreign(data)
-    except Exception as error:  # noqa: BLE001 - skops meets whatever objects the user put into the model
+            data = repeatable(skops.io.dumps(model))
+            foreign = find_foreign(skops.io.get_untrusted_types(data=data))
+    except Exception as error:
         raise ModelError(
-            f"The {kind} cannot be saved safely: {type(error).__name__}: {str(error)[:300]}. "
-            "Keep open files, connections and functions of your own out of the model."
+            f"The {kind} cannot be saved safely: {type(error).__name__}: {str(error)[:300].rstrip('.')}. "
+            f"Keep open files, connections and the like out of the model. {hint or _ADVICE}"
         ) from error
     if foreign:
-        listed = ", ".join(sorted(foreign))
         raise ModelError(
-            f"The {kind} cannot be saved safely: it holds {listed}. Use types of scikit-learn, NumPy, SciPy, LightGBM "
-            "or XGBoost in the model, and move your own code into a @loop.feature function."
+            f"The {kind} cannot be saved safely: it holds {', '.join(foreign)}. {hint or _ADVICE}"
         )
     return {_FILE: data}
+
+
+def _hint(model: Any) -> str:
+    """What to do when a search itself cannot be saved, as one over SciPy's distributions cannot."""
+    best = getattr(model, "best_estimator_", None)
+    return "" if best is None else "Return the search's best_estimator_ from train instead of the search."
 
 
 def load(files: Mapping[str, bytes]) -> _Estimator:
     """The estimator back.
 
     Raises:
-        ModelError: the file is damaged or holds types that are not on the list.
+        ModelError: the file is missing, damaged, or names types that are not on the list.
+        MissingExtra: LightGBM or XGBoost is in the model and not installed.
     """
+    if _FILE not in files:
+        raise ModelError(f"The model has no {_FILE}; it has: {', '.join(files) or 'no files'}.")
+    data = files[_FILE]
     try:
-        data = files[_FILE]
-        foreign = _foreign(data)
-        if foreign:
-            raise ModelError(f"The model file holds {', '.join(sorted(foreign))}, which is not loaded.")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a version differing in the patch number: the sample test decides
-            model = skops.io.loads(data, trusted=skops.io.get_untrusted_types(data=data))
-    except (KeyError, ValueError, TypeError, zipfile.BadZipFile, AttributeError) as error:
-        raise ModelError(f"The model file cannot be read: {type(error).__name__}: {str(error)[:300]}.") from error
+            # About another version of scikit-learn: what decides is whether stored answers come out again.
+            warnings.simplefilter("ignore")
+            named = skops.io.get_untrusted_types(data=data)
+            foreign = find_foreign(named)
+            model = None if foreign else skops.io.loads(data, trusted=named)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        raise MissingExtra(package, package, "to load this model") from error
+    except Exception as error:
+        raise ModelError(f"{_FILE} cannot be read: {type(error).__name__}: {str(error)[:300]}") from error
+    if foreign:
+        raise ModelError(f"{_FILE} names {', '.join(foreign)}, which is not loaded: it could run code.")
+    if not matches(model):
+        raise ModelError(f"{_FILE} holds a {type(model).__qualname__}, which is not an estimator.")
     return _Estimator(model)
 
 
@@ -89,6 +99,7 @@ class _Estimator:
     @property
     def classes(self) -> tuple[Any, ...] | None:
         found = getattr(self._model, "classes_", None)
+        # A list of arrays belongs to a model of several outputs.
         return None if found is None or isinstance(found, list) else tuple(np.asarray(found).tolist())
 
     def predict(self, x: Any) -> NDArray[Any]:
@@ -101,5 +112,3 @@ class _Estimator:
 
     def unwrap(self) -> Any:
         return self._model
-
-

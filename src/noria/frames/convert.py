@@ -15,6 +15,8 @@ __all__ = ["Kind", "from_any", "kind_of_annotation", "series_to_kind", "to_kind"
 
 Kind = Literal["polars", "pandas", "pyarrow"]
 
+_NOT_A_TIME = -(2**63)  # as NumPy and pandas keep it
+
 _PREFIXES: dict[str, Kind] = {"pl": "polars", "polars": "polars", "pd": "pandas", "pandas": "pandas",
                               "pa": "pyarrow", "pyarrow": "pyarrow"}  # fmt: skip
 
@@ -56,7 +58,9 @@ def to_kind(frame: pl.DataFrame, kind: Kind) -> Any:
         return frame
     if kind == "pandas":
         pandas = _pandas()
-        return pandas.DataFrame({name: _to_pandas(frame[name]) for name in frame.columns}, index=range(frame.height))
+        return pandas.DataFrame(
+            {name: _to_pandas(frame[name]) for name in frame.columns}, index=range(frame.height)
+        )
     _pyarrow()
     return frame.to_arrow()
 
@@ -78,39 +82,29 @@ def series_to_kind(series: pl.Series, kind: Kind) -> Any:
 
 
 def _to_pandas(series: pl.Series) -> Any:
-    """A pandas series: whole numbers and booleans with gaps become floats and objects, as pandas users expect."""
+    """A pandas series: with gaps whole numbers are floats and booleans objects, as people expect."""
     import polars as pl
 
     pandas = _pandas()
     kind = series.dtype
-    if isinstance(kind, pl.Datetime):
-        unit = kind.time_unit
-        values = series.dt.replace_time_zone(None).to_physical().to_numpy(writable=True)
-        if series.null_count():
-            values = series.dt.replace_time_zone(None).to_physical().fill_null(np.iinfo(np.int64).min).to_numpy()
-        stamps = pandas.Series(np.asarray(values, dtype=np.int64).view(f"datetime64[{unit}]"))
-        if kind.time_zone is None:
-            return stamps
-        utc = series.dt.convert_time_zone("UTC").dt.replace_time_zone(None).to_physical()
-        raw = utc.fill_null(np.iinfo(np.int64).min).to_numpy()
-        stamps = pandas.Series(np.asarray(raw, dtype=np.int64).view(f"datetime64[{unit}]"))
-        return stamps.dt.tz_localize("UTC").dt.tz_convert(kind.time_zone)
     if kind == pl.Date:
         return _to_pandas(series.cast(pl.Datetime("us")))
-    if isinstance(kind, pl.Duration):
-        raw = series.to_physical().fill_null(np.iinfo(np.int64).min).to_numpy()
-        return pandas.Series(np.asarray(raw, dtype=np.int64).view(f"timedelta64[{kind.time_unit}]"))
-    if kind.is_float():
-        return pandas.Series(series.fill_null(float("nan")).to_numpy(writable=True))
-    if kind.is_integer():
-        if series.null_count():
-            return pandas.Series(series.cast(pl.Float64).fill_null(float("nan")).to_numpy(writable=True))
+    if isinstance(kind, (pl.Datetime, pl.Duration)):
+        raw = np.array(series.to_physical().fill_null(_NOT_A_TIME).to_numpy(), dtype=np.int64)
+        if isinstance(kind, pl.Duration):
+            return pandas.Series(raw.view(f"timedelta64[{kind.time_unit}]"))
+        stamps = pandas.Series(raw.view(f"datetime64[{kind.time_unit}]"))
+        return stamps.dt.tz_localize("UTC").dt.tz_convert(kind.time_zone) if kind.time_zone else stamps
+    if kind.is_float() or (kind.is_integer() and series.null_count()):
+        numbers = series if kind.is_float() else series.cast(pl.Float64)
+        return pandas.Series(numbers.fill_null(float("nan")).to_numpy(writable=True))
+    if (kind.is_integer() and kind != pl.Int128) or (kind == pl.Boolean and not series.null_count()):
         return pandas.Series(series.to_numpy(writable=True))
-    if kind == pl.Boolean and not series.null_count():
-        return pandas.Series(np.asarray(series.to_list(), dtype=bool))
     if isinstance(kind, (pl.Categorical, pl.Enum)):
         return pandas.Series(pandas.Categorical(series.cast(pl.String).to_list()))
-    return pandas.Series(series.to_list(), dtype=object if kind == pl.Boolean else None)
+    if kind == pl.String:
+        return pandas.Series(series.to_list(), dtype=pandas.Series(["text"]).dtype)
+    return pandas.Series(series.to_list(), dtype=object)
 
 
 def from_any(value: Any) -> pl.DataFrame | pl.Series:
@@ -129,21 +123,27 @@ def from_any(value: Any) -> pl.DataFrame | pl.Series:
         return value.collect()
     package = type(value).__module__.split(".")[0]
     name = type(value).__name__
-    if package == "pandas" and name == "DataFrame":
-        return pl.DataFrame([_from_pandas(value.iloc[:, n], str(c)) for n, c in enumerate(value.columns)])
-    if package == "pandas" and hasattr(value, "to_numpy"):
-        return _from_pandas(value, str(getattr(value, "name", None) or ""))
+    if hasattr(value, "iloc") and package == "pandas":
+        if name == "Series":
+            return _from_pandas(value, _name(value))
+        try:
+            return pl.DataFrame([_from_pandas(value.iloc[:, n], str(c)) for n, c in enumerate(value.columns)])
+        except pl.exceptions.DuplicateError:
+            raise StepError("the table has two columns of one name; rename one of them.") from None
+    if package == "pandas" and hasattr(value, "isna"):  # an index, or an array without one
+        return _from_pandas(_pandas().Series(value), _name(value))
     if package == "pyarrow":
         found = pl.from_arrow(value)
         return found if isinstance(found, (pl.DataFrame, pl.Series)) else pl.Series(found)
-    if isinstance(value, np.ndarray):
-        if value.ndim == 1:
-            return pl.Series(value)
-        if value.ndim == 2:
-            return pl.DataFrame({str(n): value[:, n] for n in range(value.shape[1])})
+    if isinstance(value, np.ndarray) and value.ndim == 1:
+        return _known(pl.Series(value) if value.dtype != object else pl.Series(value.tolist(), strict=False))
+    if isinstance(value, np.ndarray) and value.ndim == 2:
+        return pl.DataFrame({str(n): from_any(value[:, n]) for n in range(value.shape[1])})
     if isinstance(value, (list, tuple)):
-        return pl.Series(list(value), strict=False)
-    raise StepError(f"a {package}.{name} is not a table or a column; return a Series, a DataFrame or an array.")
+        return _known(pl.Series(list(value), strict=False))
+    raise StepError(
+        f"a {package}.{name} is not a table or a column; return a Series, a DataFrame or an array."
+    )
 
 
 def _from_pandas(series: Any, name: str) -> pl.Series:
@@ -151,15 +151,44 @@ def _from_pandas(series: Any, name: str) -> pl.Series:
 
     kind = str(series.dtype)
     if kind.startswith("datetime64"):
-        zone = str(series.dt.tz) if getattr(series.dt, "tz", None) is not None else None
-        plain = series.dt.tz_convert("UTC").dt.tz_localize(None) if zone else series
+        zoned = getattr(series.dt, "tz", None)
+        plain = series.dt.tz_convert("UTC").dt.tz_localize(None) if zoned is not None else series
         found = pl.Series(name, plain.to_numpy().astype("datetime64[us]"))
-        return found.dt.replace_time_zone("UTC").dt.convert_time_zone(zone) if zone else found
+        return found if zoned is None else _in_zone(found.dt.replace_time_zone("UTC"), str(zoned))
     if kind.startswith("timedelta64"):
         return pl.Series(name, series.to_numpy().astype("timedelta64[us]"))
     values = series.to_numpy()
-    if values.dtype.kind in "fiub":
+    if values.dtype.kind in "fiub" and isinstance(series.dtype, np.dtype):
         return pl.Series(name, np.ascontiguousarray(values))
     missing = series.isna().to_numpy()
     listed = [None if gone else item for item, gone in zip(series.tolist(), missing, strict=True)]
-    return pl.Series(name, [getattr(item, "item", lambda i=item: i)() for item in listed], strict=False)
+    plain = [item.item() if isinstance(item, np.generic) else item for item in listed]
+    return _known(pl.Series(name, plain, strict=False))
+
+
+def _in_zone(moments: pl.Series, zone: str) -> pl.Series:
+    """The same moments in a zone by name; one without a name, such as a fixed offset, becomes UTC."""
+    import polars as pl
+
+    try:
+        return moments.dt.convert_time_zone(zone)
+    except pl.exceptions.PolarsError:
+        return moments
+
+
+def _name(value: Any) -> str:
+    name = getattr(value, "name", None)
+    return "" if name is None else str(name)
+
+
+def _known(column: pl.Series) -> pl.Series:
+    """The column, unless it holds Python objects that are no numbers, texts or times."""
+    import polars as pl
+
+    if column.dtype == pl.Object:
+        first = next((item for item in column if item is not None), None)
+        raise StepError(
+            f"the column '{column.name}' holds {type(first).__module__}.{type(first).__qualname__} objects; "
+            "make them numbers, texts, booleans or times."
+        )
+    return column

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from blake3 import blake3
 
+from noria.errors import DataError
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -31,8 +33,8 @@ def _update(hasher: blake3, column: pl.Series) -> None:
 
     kind = column.dtype
     missing = column.is_null()
+    hasher.update(b"n" if missing.any() else b"-")
     if missing.any():
-        hasher.update(b"n")
         hasher.update(np.packbits(np.asarray(missing.to_numpy())).tobytes())
     if kind == pl.Null:
         return
@@ -40,13 +42,17 @@ def _update(hasher: blake3, column: pl.Series) -> None:
         _text(hasher, column.cast(pl.String))
     elif kind == pl.Boolean:
         hasher.update(np.packbits(np.asarray(column.fill_null(False).to_numpy())).tobytes())
-    elif kind.is_numeric() and not kind.is_decimal() or kind.is_temporal():
+    elif (kind.is_numeric() and not kind.is_decimal() and kind != pl.Int128) or kind.is_temporal():
         physical = column.to_physical().fill_null(0)
         hasher.update(np.ascontiguousarray(physical.to_numpy()).view(np.uint8).data)
     elif kind == pl.Binary:
         for item in column:
             data = item or b""
             hasher.update(f"{len(data)}:".encode() + data)
+    elif kind == pl.Object:
+        raise DataError(
+            f"The column '{column.name}' holds Python objects; make them numbers, texts or times."
+        )
     else:
         _text(hasher, column.to_frame("it").select(pl.struct("it").struct.json_encode()).to_series())
 

@@ -8,6 +8,7 @@ reference have places of their own, so that neither can hide.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -94,29 +95,35 @@ def _numbers(column: pl.Series) -> NDArray[np.float64]:
 
     if column.dtype in (pl.Datetime, pl.Date):
         column = column.cast(pl.Datetime("us")).to_physical().cast(pl.Float64) / 1e6
-    return np.asarray(column.cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy(), dtype=np.float64)
+    try:
+        numbers = column.cast(pl.Float64, strict=False)
+    except pl.exceptions.PolarsError:  # lists and the like: none of them is a number
+        numbers = pl.Series([None] * column.len(), dtype=pl.Float64)
+    return np.asarray(numbers.fill_null(float("nan")).to_numpy(), dtype=np.float64)
 
 
 def _texts(column: pl.Series) -> pl.Series:
     import polars as pl
 
+    if isinstance(column.dtype, pl.Duration):
+        column = column.to_physical()
+    if column.dtype == pl.Binary:
+        return column.bin.encode("hex")
     if column.dtype.is_nested():
-        return column.to_frame("it").select(pl.struct("it").struct.json_encode()).to_series()
+        text = pl.struct("it").struct.json_encode()
+        return column.to_frame("it").select(pl.when(pl.col("it").is_not_null()).then(text)).to_series()
     return column.cast(pl.String, strict=False)
 
 
 def _profile(column: pl.Series, blocks: Counts | None) -> ColumnProfile:
     kind = _kind(column)
-    if kind in ("number", "time"):
-        shape = _number_shape(column, kind)
-    else:
-        shape = _level_shape(column, kind)
+    shape = _number_shape(column, kind) if kind in ("number", "time") else _level_shape(column, kind)
     codes = _codes(column, shape)
     bins = len(shape.counts)
     counts = np.bincount(codes, minlength=bins + 2)
     by_block: tuple[tuple[int, ...], ...] = ()
     if blocks is not None:
-        tables = [np.bincount(codes[a:b], minlength=bins + 2) for a, b in zip(blocks[:-1], blocks[1:], strict=True)]
+        tables = [np.bincount(codes[a:b], minlength=bins + 2) for a, b in pairwise(blocks.tolist())]
         by_block = tuple((*table[:bins].tolist(), int(table[bins + 1])) for table in tables)
     return msgspec.structs.replace(
         shape, counts=tuple(counts[:bins].tolist()), missing=int(counts[bins + 1]), blocks=by_block
@@ -129,7 +136,7 @@ def _number_shape(column: pl.Series, kind: str) -> ColumnProfile:
     if not known.size:
         return ColumnProfile(column.name, kind, 0, (0,))
     ordered = np.sort(known)
-    changes = np.flatnonzero(np.diff(ordered) > 0)
+    changes = np.flatnonzero(ordered[1:] > ordered[:-1])
     distinct = int(changes.size) + 1
     if distinct <= 2 * _BINS:
         edges = ordered[changes]
@@ -146,15 +153,25 @@ def _number_shape(column: pl.Series, kind: str) -> ColumnProfile:
         distinct=distinct,
         minimum=float(ordered[0]),
         maximum=float(ordered[-1]),
-        mean=float(known.mean()) if kind == "number" else None,
+        mean=_mean(known) if kind == "number" else None,
     )
+
+
+def _mean(values: NDArray[np.float64]) -> float | None:
+    with np.errstate(over="ignore"):
+        mean = float(values.mean())
+    return mean if np.isfinite(mean) else None
 
 
 def _level_shape(column: pl.Series, kind: str) -> ColumnProfile:
     texts = _texts(column).drop_nulls()
     if not texts.len():
         return ColumnProfile(column.name, kind, 0, (0,))
-    table = texts.alias("level").value_counts(sort=True, name="rows").sort(["rows", "level"], descending=[True, False])
+    table = (
+        texts.alias("level")
+        .value_counts(sort=True, name="rows")
+        .sort(["rows", "level"], descending=[True, False])
+    )
     levels = table["level"].to_list()
     return ColumnProfile(
         column.name,
@@ -179,13 +196,15 @@ def _codes(column: pl.Series, shape: ColumnProfile) -> Counts:
         return codes
     texts = _texts(column)
     known: Sequence[str] = (*shape.levels, *shape.others)
-    # With more levels than are remembered an unknown one cannot be told from a rare one: it counts as "other".
+    # With more levels than are remembered an unknown one cannot be told from a rare one: it is an "other".
     fallback = bins if shape.distinct <= _KNOWN else bins - 1
     places = [min(place, bins - 1) for place in range(len(known))]
     if not known:
         return np.where(np.asarray(texts.is_null().to_numpy()), bins + 1, fallback).astype(np.int64)
     codes_text = texts.replace_strict(list(known), places, default=fallback, return_dtype=pl.Int64)
-    filled = codes_text.to_frame("c").select(
-        pl.when(pl.Series(texts.is_null())).then(bins + 1).otherwise(pl.col("c"))
-    ).to_series()
+    filled = (
+        codes_text.to_frame("c")
+        .select(pl.when(pl.Series(texts.is_null())).then(bins + 1).otherwise(pl.col("c")))
+        .to_series()
+    )
     return np.asarray(filled.to_numpy(), dtype=np.int64)

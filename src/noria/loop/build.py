@@ -19,7 +19,7 @@ from noria.data.snapshot import guess_task
 from noria.data.split import split
 from noria.errors import DataError, StepError
 from noria.flavors import Predictor, flavor_for
-from noria.frames.convert import kind_of_annotation
+from noria.frames.convert import Kind, kind_of_annotation
 from noria.frames.digest import frame_digest
 from noria.frames.parquet import read_parquet, schema_of, write_parquet
 from noria.loop.calling import call, default_kind, feature, hand_over, hints, knobs_of, together
@@ -130,11 +130,20 @@ class Work:
         unknown = sorted(set(overrides) - set(self.params))
         if unknown:
             raise StepError(f"There is no knob {unknown[0]!r}; there are: {', '.join(self.params) or 'none'}.")
+        train = self.loop.step("train")
+        asked = kind_of_annotation(hints(train).get("x_train")) if train is not None else None
+        self.x_kind: Kind = asked or self.kind
         self.source = source_of(self.loop)
         self.label = self.source.label or ""
+        self._made: tuple[dict[str, str], Callable[[], Sides]] | None = None
 
     def features(self, progress: Progress) -> tuple[dict[str, str], Callable[[], Sides]]:
-        """Digests of the features' outputs, and the frames themselves, read only when asked for."""
+        """Digests of the features' outputs, and the frames themselves, read only when asked for; made once."""
+        if self._made is None:
+            self._made = self._features(progress)
+        return self._made
+
+    def _features(self, progress: Progress) -> tuple[dict[str, str], Callable[[], Sides]]:
         order = order_features(self.loop)
         if not order:
             hidden = {self.source.key, self.source.time, self.label, *self.source.sensitive}
@@ -176,6 +185,7 @@ class Work:
             identity = code_identity(step.function)
             made[step.name] = self.cache.run(step.name, identity, inputs, knobs, lambda s=step: compute(s))  # type: ignore[misc]
 
+        @cache
         def both() -> Sides:
             return Sides(
                 together([frame_of("train", step.name) for step in order]),
@@ -256,9 +266,7 @@ def load_model(store: Store, bundle: str) -> Any:
 def _train(
     work: Work, step: Step, digests: Mapping[str, str], sides: Callable[[], Sides], progress: Progress
 ) -> dict[str, Any]:
-    annotations = hints(step)
-    x_kind = annotations.get("x_train")
-    frame_kind = "ndarray" if "ndarray" in str(x_kind) else (kind_of_annotation(x_kind) or work.kind)
+    frame_kind = "ndarray" if "ndarray" in str(hints(step).get("x_train")) else work.x_kind
     inputs = {f"x {name}": digest for name, digest in digests.items() if "test" not in name}
     inputs["y"] = frame_digest(work.sides.train.select(work.label))
     if any(given.name == "data" for given in step.inputs):
@@ -379,7 +387,7 @@ def _manifest(
     values, _, arrays, share_arrays = scores(predictor, sides.test, trained["frame"])
     fields, records = signature_fields(work, sides.train.columns)
     reference, profile = reference_of(
-        work, task, classes, arrays, share_arrays, metrics, _usual_spread(work.store, champion)
+        work, task, classes, arrays, share_arrays, metrics, _reference(work.store, champion)
     )
     reference["sample"] = {"records": records, "values": values[: len(records)]}
     reference["train_sample"] = _train_sample(work, predictor, sides, trained["frame"])
@@ -410,12 +418,11 @@ def _manifest(
     )
 
 
-def _usual_spread(store: Store, champion: str | None) -> float:
-    """How much the champion's mean loss varied between blocks when it was validated; 0 without a champion."""
-    if champion is None:
-        return 0.0
-    manifest = msgspec.json.decode(store.blobs.get(champion), type=BundleManifest)
-    return float(manifest.reference.get("loss", {}).get("spread", 0.0))
+def _reference(store: Store, bundle: str | None) -> Mapping[str, Any] | None:
+    """The reference of a bundle; None without one."""
+    if bundle is None:
+        return None
+    return msgspec.json.decode(store.blobs.get(bundle), type=BundleManifest).reference
 
 
 def _train_sample(work: Work, predictor: Predictor, sides: Sides, frame_kind: str) -> str:

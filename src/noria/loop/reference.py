@@ -9,14 +9,15 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from noria.core.policy import Policy
 from noria.errors import StepError
 from noria.frames.parquet import schema_of
 from noria.frames.profile import profile_frame
 from noria.loop.calling import compute_features
 from noria.loop.wire import order_features
-from noria.monitor.losses import loss_reference, row_losses
+from noria.loop.backtest import Judged, backtest
+from noria.monitor.losses import ENOUGH_BLOCKS, block_rows_for, loss_reference, row_losses
 from noria.monitor.performance import error_cap
+from noria.monitor.rules import Performance
 from noria.records import Field, Profile
 
 if TYPE_CHECKING:
@@ -72,40 +73,78 @@ def reference_of(
     values: NDArray[Any],
     probabilities: NDArray[np.float64] | None,
     metrics: Mapping[str, float],
-    usual_spread: float,
+    champion: Mapping[str, Any] | None,
 ) -> tuple[dict[str, Any], Profile]:
-    """Losses on the held-out rows with the bound monitoring holds them to, and the profile of what went in and out.
+    """Losses on rows not trained on with the level monitoring holds them to, and the profile of what went in and out.
 
     Args:
-        usual_spread: how much the champion's mean loss varies between blocks: known from more rows than a
-            challenger trained right after a change has held out.
+        work: the training at hand.
+        task: the task.
+        classes: class labels in the order of the probabilities.
+        values: predictions of the held-out rows.
+        probabilities: their class probabilities, if any.
+        metrics: what evaluate returned.
+        champion: the champion's reference, None without one.
     """
     import polars as pl
 
-    source = work.source
-    test = work.sides.test
-    labels = test[work.label].to_list()
-    cap = None
-    if task == "regression":
-        cap = error_cap(np.asarray(values, dtype=np.float64), np.asarray(labels, dtype=np.float64))
-    losses = row_losses(task, classes, labels, values, probabilities, cap)
-    if source.time is not None:
-        losses = losses[test[source.time].arg_sort().to_numpy()]
-    tolerance = next(
-        (float(p.tolerance) for p in work.loop.monitor if isinstance(p, Policy) and hasattr(p, "tolerance")), 0.05
+    performance = next((p for p in work.loop.monitor if isinstance(p, Performance)), Performance("loss"))
+    test = Judged(work.sides.test, values, probabilities)
+    rows_per_day = _rows_per_day(work)
+    few = test.rows.height < ENOUGH_BLOCKS * block_rows_for(rows_per_day)
+    kept = champion if few else None
+    judged = [test]
+    if few and champion is None and performance.backtest:
+        judged = [*backtest(work, performance.backtest), test]
+    cap = _cap(work, task, judged, kept)
+    losses, times = _losses(work, task, classes, judged, cap)
+    loss = loss_reference(
+        losses,
+        times,
+        tolerance=performance.tolerance,
+        rows_per_day=rows_per_day,
+        champion=kept["loss"] if kept else None,
     )
     reference: dict[str, Any] = {
         "task": task,
         "metrics": dict(metrics),
-        "rows": test.height,
+        "rows": int(losses.size),
         "cap": cap,
-        "loss": loss_reference(losses, tolerance, usual_spread),
-        "rows_per_day": _rows_per_day(work),
+        "loss": loss,
+        "rows_per_day": kept["rows_per_day"] if kept else rows_per_day,
     }
     inputs = work.sides.train.drop(work.label)
-    profile = profile_frame(inputs, time=source.time)
+    profile = profile_frame(inputs, time=work.source.time)
     output = profile_frame(pl.DataFrame({"prediction": values.tolist()}))
     return reference, Profile(rows=profile.rows, columns=(*profile.columns, *output.columns))
+
+
+def _cap(work: Work, task: str, judged: Sequence[Judged], champion: Mapping[str, Any] | None) -> float | None:
+    """The error that counts as 1: the champion's, so that losses compare; else what 1 row in 100 exceeds."""
+    if task != "regression":
+        return None
+    if champion is not None and champion.get("cap"):
+        return float(champion["cap"])
+    predicted = np.concatenate([np.asarray(one.values, dtype=np.float64) for one in judged])
+    truth = np.concatenate([one.rows[work.label].cast(float).to_numpy() for one in judged])
+    return error_cap(predicted, truth)
+
+
+def _losses(
+    work: Work, task: str, classes: Sequence[Any], judged: Sequence[Judged], cap: float | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Losses and times (seconds since 1970) of all judged rows, in order of time."""
+    losses, times = [], []
+    for one in judged:
+        labels = one.rows[work.label].to_list()
+        losses.append(row_losses(task, classes, labels, one.values, one.probabilities, cap))
+        if work.source.time is None:
+            times.append(np.zeros(one.rows.height))
+        else:
+            times.append(one.rows[work.source.time].dt.epoch("us").to_numpy() / 1e6)
+    together, moments = np.concatenate(losses), np.concatenate(times)
+    order = np.argsort(moments, kind="stable")
+    return together[order], moments[order]
 
 
 def _rows_per_day(work: Work) -> float | None:

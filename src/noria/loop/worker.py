@@ -51,15 +51,17 @@ def main(store: str, digest: str) -> int:
     except NoriaError as error:
         _send(out, 0, {"error": str(error)})
         return 1
-    _send(out, 0, {"ready": True})
     source = sys.stdin.buffer
-    while True:
-        head = source.read(HEADER.size)
-        if len(head) < HEADER.size:
-            scorer.close()
-            return 0
-        size, number = HEADER.unpack(head)
-        _send(out, number, _answer(scorer, source.read(size)))
+    try:
+        _send(out, 0, {"ready": True})
+        while len(head := source.read(HEADER.size)) == HEADER.size:
+            size, number = HEADER.unpack(head)
+            _send(out, number, _answer(scorer, source.read(size)))
+    except BrokenPipeError:
+        return 0  # the server is gone
+    finally:
+        scorer.close()
+    return 0
 
 
 if __name__ == "__main__":

@@ -46,7 +46,10 @@ class Performance(Policy):
         tolerance: by how much, as a share, it may become worse than at validation.
         labels_after: how long after a prediction its label is known; None takes the source's.
         window: how much of the newest traffic is measured at a time.
-        reviews: how often the whole history is looked at again for a slow change.
+        reviews: how often the alarms are looked through: a false one is expected once in twenty such periods, or
+            less; and how long after an alarm the next may be raised.
+        backtest: earlier points in time the model is also trained at, to learn from the rows that followed how its
+            error varies with the season; 0 learns it from the held-out rows alone.
     """
 
     metric: str
@@ -55,6 +58,7 @@ class Performance(Policy):
     labels_after: Duration | None = None
     window: Duration = "7d"
     reviews: Duration = "7d"
+    backtest: int = 0
 
     def problems(self) -> Iterator[str]:
         """One sentence for each argument that cannot be right."""
@@ -65,6 +69,7 @@ class Performance(Policy):
         yield from wants_duration("labels_after", self.labels_after, optional=True)
         yield from wants_duration("window", self.window, zero=False)
         yield from wants_duration("reviews", self.reviews, zero=False)
+        yield from wants_number("backtest", self.backtest, 0, 24, whole=True)
 
 
 Watch = Drift | Performance

@@ -19,7 +19,8 @@ from noria.frames.parquet import cast_records
 from noria.frames.profile import count_into
 from noria.monitor.drift import compare, merge, watched
 from noria.monitor.e_detector import EDetector, start_detector
-from noria.monitor.losses import row_losses
+from noria.monitor.losses import Block, fill_blocks, row_losses
+from noria.monitor.performance import excess
 from noria.monitor.rules import Drift, Performance
 from noria.records import Alert, BundleManifest, Profile
 from noria.store.ports import LabelledPrediction, MonitorState, Prediction, PredictionLog, Window
@@ -29,7 +30,8 @@ __all__ = ["Observation", "watch_drift", "watch_harm", "watch_windows"]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BATCH = 20_000
 _FEWEST = 30  # rows of a window under which its numbers are not worth showing
-_ROWS_TO_FALSE_ALARM = 20  # times the rows between two reviews
+_TO_FALSE_ALARM = 20  # periods between reviews to a false alarm, on average, at least
+_FEWEST_BLOCKS = 5.0  # a period counts as this many blocks at least
 
 Measure = Callable[[str, list[LabelledPrediction]], tuple[float, float, float, float | None]]
 """Metric name and labelled predictions -> value, low, high, bias."""
@@ -109,58 +111,59 @@ def watch_harm(
     while rows := log.labelled(manifest.loop, after=kept.get("cursor", 0), version=version, limit=_BATCH):
         kept["cursor"] = rows[-1].label_sequence
         rows.sort(key=lambda one: one.prediction.at)
-        marks = kept.setdefault("marks", [])
-        for place in range(0, len(rows), 50):
-            marks.append([detector.seen + place, rows[place].prediction.at.isoformat()])
-        del marks[:-2000]
+        moments = [one.prediction.at for one in rows]
+        times = np.asarray([moment.timestamp() for moment in moments])
+        block = msgspec.convert(kept.get("block") or {}, Block)
+        means, ends, block = fill_blocks(block, _losses(manifest, rows), times, int(reference["block_rows"]))
+        kept["block"] = msgspec.to_builtins(block)
+        # The time and mean of each block, from the first the detector has seen.
+        blocks = [*kept.get("blocks", []), *([moments[e].isoformat(), m] for m, e in zip(means, ends, strict=True))]
         was = detector.alarmed
-        detector = detector.update(_losses(manifest, rows))
+        detector = detector.update(excess(np.asarray(means), level=float(reference["level"])))
         if detector.alarmed and not was:
-            since = _moment(marks, detector.alarm_since or 0)
             kept["alarmed"] = now.isoformat()
-            recent = _losses(manifest, [one for one in rows if one.prediction.at >= since] or rows)
-            alerts.append(
-                Alert(
-                    id=_id(manifest.loop, version, "performance", now.isoformat()),
-                    loop=manifest.loop,
-                    version=version,
-                    at=now,
-                    kind="performance",
-                    severity="alarm",
-                    sentence=(
-                        f"Version {version} does worse than when it was validated: bounded loss {recent.mean():.3f} "
-                        f"since {since:%Y-%m-%d}, validated at {reference['mean']:.3f} (up to {reference['bound']:.3f})."
-                    ),
-                    since=since,
-                    facts={
-                        "loss": float(recent.mean()),
-                        "reference": reference,
-                        "limit": detector.limit,
-                        "labelled_rows": detector.seen,
-                    },
-                )
-            )
+            alerts.append(_alarm(manifest, version, detector, blocks, now))
+        kept["blocks"] = blocks
     raised = kept.get("alarmed")
     if raised and now - datetime.fromisoformat(raised) >= parse_duration(policy.reviews):
-        detector, kept["alarmed"], kept["marks"] = _detector(None, manifest, policy), None, []
+        detector, kept["alarmed"], kept["blocks"] = _detector(None, manifest, policy), None, []
     kept["detector"] = msgspec.to_builtins(detector)
     return Observation(msgspec.structs.replace(state, state=kept), [], alerts)
+
+
+def _alarm(
+    manifest: BundleManifest, version: int, detector: EDetector, blocks: Sequence[Sequence[Any]], now: datetime
+) -> Alert:
+    reference = manifest.reference["loss"]
+    begun = min(detector.alarm_since or 0, len(blocks) - 1)
+    # A block is dated by its last row: the change began after the block before it ended.
+    since = datetime.fromisoformat(blocks[max(begun - 1, 0)][0])
+    recent = float(np.mean([mean for _, mean in blocks[begun:]]))
+    cap = manifest.reference.get("cap")
+    unit = f" (mean error about {recent * cap:.3g}, was {reference['mean'] * cap:.3g})" if cap else ""
+    return Alert(
+        id=_id(manifest.loop, version, "performance", now.isoformat()),
+        loop=manifest.loop,
+        version=version,
+        at=now,
+        kind="performance",
+        severity="alarm",
+        sentence=(
+            f"Version {version} does worse than when it was validated: its loss is {recent:.3f} since "
+            f"{since:%Y-%m-%d}{unit}; up to {reference['level']:.3f} was approved."
+        ),
+        since=since,
+        facts={"loss": recent, "reference": dict(reference), "limit": detector.limit, "blocks": detector.seen},
+    )
 
 
 def _detector(kept: Any, manifest: BundleManifest, policy: Performance) -> EDetector:
     if kept:
         return msgspec.convert(kept, EDetector)
+    reference = manifest.reference["loss"]
     days = parse_duration(policy.reviews).total_seconds() / 86_400
-    per_day = manifest.reference.get("rows_per_day")
-    between = per_day * days if per_day else manifest.reference.get("rows", 1000)
-    limit = _ROWS_TO_FALSE_ALARM * max(float(between), 100.0)
-    return start_detector(bound=float(manifest.reference["loss"]["bound"]), limit=limit)
-
-
-def _moment(marks: Sequence[Sequence[Any]], row: int) -> datetime:
-    """When the row was predicted, to within the marks."""
-    before = [text for seen, text in marks if seen <= row]
-    return datetime.fromisoformat(before[-1] if before else marks[0][1])
+    between = (manifest.reference.get("rows_per_day") or 0) * days / reference["block_rows"]
+    return start_detector(bound=float(reference["bound"]), limit=_TO_FALSE_ALARM * max(between, _FEWEST_BLOCKS))
 
 
 def _losses(manifest: BundleManifest, rows: Sequence[LabelledPrediction]) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -13,7 +13,15 @@ from noria.store.ports import Ledger, Transaction
 
 
 def decide(
-    ledger: Ledger, loop: str, number: int, *, approved: bool, by: str, role: str, now: datetime, comment: str = ""
+    ledger: Ledger,
+    loop: str,
+    number: int,
+    *,
+    approved: bool,
+    by: str,
+    role: str,
+    now: datetime,
+    comment: str = "",
 ) -> ModelVersion:
     """Record the decision, with its audit entry, in one transaction. The controller acts on it.
 
@@ -29,7 +37,9 @@ def decide(
             raise Conflict(f"Version {number} of '{loop}' was already {said} by {waiting.decision.by}.")
         if waiting.stage is not Stage.awaiting_approval:
             raise Conflict(f"Version {number} of '{loop}' awaits no decision: it is {waiting.stage.value}.")
-        decided = replace(waiting, decision=Decision(approved=approved, by=by, role=role, at=now, comment=comment))
+        decided = replace(
+            waiting, decision=Decision(approved=approved, by=by, role=role, at=now, comment=comment)
+        )
         tx.put(decided)
         action = "version approved" if approved else "version rejected by a person"
         tx.audit(now, by, action, f"model:{loop}/{number}", role=role, comment=comment)

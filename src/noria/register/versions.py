@@ -6,6 +6,7 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
+from noria.core.hashing import digest_json
 from noria.errors import Conflict, NotFound
 from noria.records import ModelVersion, Run, Stage, ValidationReport
 from noria.store.ports import AliasRecord, Reader, Transaction
@@ -42,6 +43,11 @@ def register(
     """Give the run's bundle the loop's next version number.
 
     Args:
+        tx: the caller's transaction.
+        run: a run that left a bundle.
+        report: what its gates said.
+        now: stamps the version.
+        reason: why it stands where it stands.
         stage: ``rejected`` when the report did not pass; else where the version waits.
 
     Raises:
@@ -57,7 +63,7 @@ def register(
         created=now,
         run=run.id,
         bundle=run.bundle,
-        model_digest=next((a.digest for a in run.artifacts if a.name == "model"), run.bundle),
+        model_digest=_model_digest(run),
         report=report.id,
         stage=stage,
         reason=reason,
@@ -66,6 +72,17 @@ def register(
     if stage is not Stage.rejected:
         tx.put(AliasRecord(loop=run.loop, alias="challenger", version=made.version, since=now))
     return made
+
+
+def _model_digest(run: Run) -> str:
+    """One digest for the weights, as the bundle's manifest has it: the run's files less those beside them."""
+    weights = {
+        artifact.name: artifact.digest
+        for artifact in run.artifacts
+        if artifact.name not in ("bundle.json", "environment.txt", "git.diff")
+        and not artifact.name.startswith("code/")
+    }
+    return digest_json(weights)
 
 
 def move(tx: Transaction, loop: str, number: int, stage: Stage, reason: str) -> ModelVersion:

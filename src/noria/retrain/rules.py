@@ -78,8 +78,8 @@ class OnAlarm(Policy):
 
     Right after a change the rows of the new regime are few, and a challenger trained on them is only a
     first aid. So with ``follow_up``, once such a turn ended in a promotion, another is wanted each time the
-    labelled rows since the estimated change have doubled, until a challenger is turned down: then there is
-    nothing more to learn.
+    labelled rows since the estimated change have doubled, or ``at_most`` has passed, until a challenger is
+    turned down: then there is nothing more to learn.
 
     Example:
         ``OnAlarm(cooldown="1d")``
@@ -88,10 +88,12 @@ class OnAlarm(Policy):
     cooldown: Duration = "1d"
     kinds: tuple[str, ...] = ("performance",)
     follow_up: bool = True
+    at_most: Duration = "30d"
 
     def problems(self) -> Iterator[str]:
         """One sentence for each argument that cannot be right."""
         yield from wants_duration("cooldown", self.cooldown)
+        yield from wants_duration("at_most", self.at_most, zero=False)
         found = list(wants_names("kinds", self.kinds))
         yield from found
         if not found:
@@ -102,7 +104,7 @@ class OnAlarm(Policy):
     def decide(self, facts: Facts) -> RetrainDecision:
         """Reads ``now``, ``last_turn_started``, ``alerts`` and ``regime``."""
         alert = next((alert for alert in facts.get("alerts") or () if alert["kind"] in self.kinds), None)
-        wish = self._follow_up(facts.get("regime")) if alert is None else _answer(alert)
+        wish = self._follow_up(facts) if alert is None else _answer(alert)
         if not wish.wanted:
             return wish
         started: datetime | None = facts.get("last_turn_started")
@@ -111,7 +113,8 @@ class OnAlarm(Policy):
             return RetrainDecision(False, f"{wish.reason} Cooling down for another {_ago(left)}.", wish.alert)
         return wish
 
-    def _follow_up(self, regime: Facts | None) -> RetrainDecision:
+    def _follow_up(self, facts: Facts) -> RetrainDecision:
+        regime: Facts | None = facts.get("regime")
         if not self.follow_up or not regime:
             return RetrainDecision(False, "No alarm since the newest turn.")
         if regime.get("outcome") != "promoted":
@@ -121,6 +124,10 @@ class OnAlarm(Policy):
         since = f"labelled rows since the change at {_moment(regime.get('since'))}"
         if rows >= wanted:
             sentence = f"There are {rows} {since}, {then} when the newest turn started."
+            return RetrainDecision(True, sentence, regime.get("alert"))
+        started: datetime | None = facts.get("last_turn_started")
+        if started is not None and rows > then and facts["now"] - started >= parse_duration(self.at_most):
+            sentence = f"There are {rows} {since}, and the newest turn started {_ago(facts['now'] - started)} ago."
             return RetrainDecision(True, sentence, regime.get("alert"))
         return RetrainDecision(False, f"There are {rows} {since}; the next turn is due at {wanted}.")
 

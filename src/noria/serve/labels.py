@@ -8,7 +8,10 @@ from typing import Any
 
 from noria.errors import RequestError
 from noria.records import Signature
+from noria.serve.rules import key_text
 from noria.store.ports import Label
+
+_LONGEST = 100_000
 
 
 def labels_of(body: Any, loop: str, signature: Signature, now: datetime) -> list[Label]:
@@ -33,7 +36,9 @@ def labels_of(body: Any, loop: str, signature: Signature, now: datetime) -> list
         else:
             problems.append({"record": place, "problem": problem})
     if problems:
-        raise RequestError(f"{len(problems)} of {len(body)} labels cannot be taken; none was kept.", problems[:100])
+        raise RequestError(
+            f"{len(problems)} of {len(body)} labels cannot be taken; none was kept.", problems[:100]
+        )
     return labels
 
 
@@ -47,21 +52,28 @@ def _one(entry: Any, loop: str, signature: Signature, now: datetime) -> tuple[st
         return f"needs {names}", None
     if prediction is not None and not isinstance(prediction, str):
         return "'id' must be text", None
-    if key is not None and not isinstance(key, (str, int, float)):
+    if isinstance(key, bool) or (key is not None and not isinstance(key, (str, int, float))):
         return "'key' must be text or a number", None
+    if len(prediction or "") > _LONGEST or (isinstance(key, str) and len(key) > _LONGEST):
+        return f"'id' and 'key' are at most {_LONGEST} characters long", None
     value = entry.get("label", entry.get(signature.label) if signature.label else None)
     problem = _problem(value, signature)
     if problem:
         return problem, None
-    return "", Label(loop, now, value, prediction, None if prediction is not None or key is None else str(key))
+    if signature.task != "regression":
+        value = next(one for one in signature.classes if one == value)  # true where the classes are 0 and 1
+    if prediction is not None:
+        return "", Label(loop, now, value, prediction=prediction)
+    return "", Label(loop, now, value, key=key_text(key, signature))
 
 
 def _problem(value: Any, signature: Signature) -> str:
     if value is None:
         return f"needs 'label'{f' (or {signature.label!r})' if signature.label else ''}"
+    shown = repr(value)[:60] if isinstance(value, (str, int, float)) else f"a {type(value).__name__}"
     if signature.task == "regression":
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            return f"label {str(value)[:40]!r} is not a finite number"
-    elif value not in signature.classes:
-        return f"label {str(value)[:40]!r} is not one of {list(signature.classes)[:20]}"
+            return f"label {shown} is not a finite number"
+    elif isinstance(value, (list, dict)) or value not in signature.classes:
+        return f"label {shown} is not one of {list(signature.classes)[:20]}"
     return ""

@@ -24,6 +24,7 @@ _DATATYPES = {
     "Float32": "FP32",
     "Float64": "FP64",
 }
+_KNOWN = {*_DATATYPES.values(), "FP16", "BF16", "BYTES"}
 
 
 def datatype(dtype: str) -> str:
@@ -42,7 +43,8 @@ def metadata(name: str, versions: list[int], manifest: BundleManifest) -> dict[s
         "versions": [str(version) for version in versions],
         "platform": f"noria_{manifest.flavor}",
         "inputs": [
-            {"name": field.name, "datatype": datatype(field.dtype), "shape": [-1]} for field in signature.inputs
+            {"name": field.name, "datatype": datatype(field.dtype), "shape": [-1]}
+            for field in signature.inputs
         ],
         "outputs": outputs,
     }
@@ -74,12 +76,16 @@ def records_of(body: Any, signature: Signature) -> list[dict[str, Any]]:
             required = [field.name for field in signature.inputs if field.required]
             order = names if shape[1] == len(names) else required
             if shape[1] != len(order):
-                raise RequestError(f"Input '{name}' has {shape[1]} columns; the model takes {len(names)}: {names}.")
+                raise RequestError(
+                    f"Input '{name}' has {shape[1]} columns; the model takes {len(names)}: {names}."
+                )
             for index, column in enumerate(order):
                 columns[column] = data[index :: len(order)]
             continue
-        if len(shape) == 2 and shape[1] != 1 or len(shape) > 2:
+        if (len(shape) == 2 and shape[1] != 1) or len(shape) > 2:
             raise RequestError(f"Input '{name}' has shape {shape}; a column has shape [n] or [n, 1].")
+        if name in columns:
+            raise RequestError(f"Input '{name[:200]}' is there twice.")
         columns[name] = data
     lengths = {name: len(data) for name, data in columns.items()}
     if len(set(lengths.values())) > 1:
@@ -91,11 +97,12 @@ def records_of(body: Any, signature: Signature) -> list[dict[str, Any]]:
 def _tensor(tensor: Any, place: int) -> tuple[str, list[int], list[Any]]:
     if not isinstance(tensor, dict) or not isinstance(tensor.get("name"), str):
         raise RequestError(f"Input {place} needs a 'name'.")
-    name, shape = tensor["name"], tensor.get("shape")
-    if not isinstance(shape, list) or not shape or not all(type(size) is int and size >= 0 for size in shape):
+    name, shape = tensor["name"][:200], tensor.get("shape")
+    whole = isinstance(shape, list) and 0 < len(shape) <= 8 and all(type(n) is int and n >= 0 for n in shape)
+    if not isinstance(shape, list) or not whole:
         raise RequestError(f"Input '{name}' needs a 'shape': a list of whole numbers.")
-    if not isinstance(tensor.get("datatype"), str):
-        raise RequestError(f"Input '{name}' needs a 'datatype'.")
+    if not isinstance(tensor.get("datatype"), str) or tensor["datatype"] not in _KNOWN:
+        raise RequestError(f"Input '{name}' needs a 'datatype': one of {', '.join(sorted(_KNOWN))}.")
     if not isinstance(tensor.get("data"), list):
         raise RequestError(f"Input '{name}' needs 'data': a list.")
     data = _flat(tensor["data"], name, len(shape))
@@ -117,32 +124,53 @@ def _flat(data: list[Any], name: str, depth: int) -> list[Any]:
     return data
 
 
-def response(name: str, answers: list[Answer], signature: Signature, body: Any) -> dict[str, Any]:
-    """The response object; the request's ``id`` comes back."""
-    wanted = body.get("outputs")
-    names = None
-    if wanted is not None:
-        if not isinstance(wanted, list) or not all(isinstance(o, dict) and "name" in o for o in wanted):
-            raise RequestError("'outputs' must be a list of objects with a 'name'.")
-        names = [output["name"] for output in wanted]
+def outputs_of(body: Any, signature: Signature) -> list[str] | None:
+    """Names of the outputs a request asks for; None for all.
+
+    Raises:
+        RequestError: the model gives no such output.
+    """
+    wanted = body.get("outputs") if isinstance(body, dict) else None
+    if wanted is None:
+        return None
+    if not isinstance(wanted, list) or not all(
+        isinstance(output, dict) and isinstance(output.get("name"), str) for output in wanted
+    ):
+        raise RequestError("'outputs' must be a list of objects with a 'name'.")
+    there = ["prediction", "probabilities"] if signature.classes else ["prediction"]
+    names = [output["name"] for output in wanted]
+    unknown = sorted({name[:80] for name in names} - set(there))
+    if unknown:
+        raise RequestError(f"Unknown output {unknown[:10]}; the model gives {there}.")
+    return names
+
+
+def response(
+    name: str, answers: list[Answer], signature: Signature, names: list[str] | None, request_id: Any
+) -> dict[str, Any]:
+    """The response object.
+
+    Args:
+        name: the model's.
+        answers: one a row.
+        signature: the champion's.
+        names: outputs asked for, as `outputs_of` gives them.
+        request_id: comes back if it is text.
+    """
     values = [answer.value for answer in answers]
     tensor = _prediction_type(signature)
     if tensor == "BYTES":
         values = [str(value) for value in values]
     outputs = [{"name": "prediction", "datatype": tensor, "shape": [len(values)], "data": values}]
-    if signature.classes and all(answer.probabilities is not None for answer in answers):
+    classes = answers[0].classes
+    if classes and all(answer.probabilities and answer.classes == classes for answer in answers):
         flat = [p for answer in answers for p in answer.probabilities or ()]
-        shape = [len(answers), len(signature.classes)]
+        shape = [len(answers), len(classes)]
         outputs.append({"name": "probabilities", "datatype": "FP64", "shape": shape, "data": flat})
-    if names is not None:
-        unknown = set(names) - {str(output["name"]) for output in outputs}
-        if unknown:
-            raise RequestError(f"Unknown output {sorted(unknown)}; the model gives {[o['name'] for o in outputs]}.")
-        outputs = [output for output in outputs if output["name"] in names]
     versions = sorted({answer.version for answer in answers})
-    found: dict[str, Any] = {"model_name": name, "model_version": str(versions[-1]) if versions else ""}
-    if isinstance(body.get("id"), str):
-        found["id"] = body["id"]
+    found: dict[str, Any] = {"model_name": name, "model_version": str(versions[-1])}
+    if isinstance(request_id, str):
+        found["id"] = request_id
     found["parameters"] = {"prediction_ids": ",".join(answer.id for answer in answers)}
-    found["outputs"] = outputs
+    found["outputs"] = [output for output in outputs if names is None or output["name"] in names]
     return found

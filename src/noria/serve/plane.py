@@ -1,9 +1,10 @@
-"""The data plane's logic, whatever the wire: which version answers, in which process, and what is recorded."""
+"""The data plane's logic, whatever the wire: which version answers, in which process, what is recorded."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,16 +12,19 @@ from typing import Any
 
 import msgspec
 import orjson
+from msgspec.structs import replace
 
 from noria.core.clock import Clock
 from noria.core.ids import new_id
 from noria.errors import ModelError, NoriaError, NotFound, RequestError
 from noria.records import BundleManifest, Deployment, Route
 from noria.serve.process import WorkerProcess
-from noria.serve.rules import choose
+from noria.serve.rules import choose, key_text
 from noria.store.ports import Label, LabelReceipt, Prediction, Store
 
 _log = logging.getLogger("noria.serve")
+_TRY_AGAIN_SECONDS = 30.0
+_FOLDERS = re.compile(r"(?<![\w:/.])/(?:[^\s/:'\"]+/)+")
 _MANIFEST = msgspec.json.Decoder(BundleManifest)
 
 
@@ -32,13 +36,31 @@ class Answer(msgspec.Struct, frozen=True):
     role: str
     value: Any
     probabilities: list[float] | None
+    classes: tuple[Any, ...] = ()
 
 
 class _Served(msgspec.Struct):
-    """A version that is up."""
+    """A version that is up. It is not ended while requests use it: ``users`` counts them."""
 
     manifest: BundleManifest
     worker: WorkerProcess
+    users: int = 0
+
+
+class _Part(msgspec.Struct, frozen=True):
+    """Records of one request that go one way, by their places in it."""
+
+    places: list[int]
+    route: Route
+    served: _Served
+
+
+class _Outcome(msgspec.Struct):
+    """What became of a part: answers by place, failures to record, and the error to raise."""
+
+    answers: list[tuple[int, Answer, _Served]] = []
+    failed: list[tuple[int, Route, _Served, str]] = []
+    error: NoriaError | None = None
 
 
 class Plane:
@@ -70,10 +92,11 @@ class Plane:
         self._record = record
         self._refresh_s = refresh_s
         self._served: dict[str, _Served] = {}  # by bundle digest
-        self._broken: dict[str, str] = {}
+        self._broken: dict[str, tuple[str, float]] = {}  # why, and when to try again
         self._deployments: dict[str, Deployment] = {}
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="store")
         self._follower: asyncio.Task[None] | None = None
+        self._changing = asyncio.Lock()  # one change at a time: two would bring the same version up twice
         self._background: set[asyncio.Task[None]] = set()
         self.ready = False
 
@@ -98,7 +121,7 @@ class Plane:
             await asyncio.sleep(self._refresh_s)
             try:
                 await self.refresh()
-            except NoriaError as error:
+            except Exception as error:  # noqa: BLE001 - following must go on, whatever one reading met
                 _log.warning("deployments could not be read: %s", error)
 
     async def _in_thread(self, work: Callable[[], Any]) -> Any:
@@ -106,32 +129,44 @@ class Plane:
 
     async def refresh(self) -> None:
         """Read deployments; bring up new versions, switch over, then drain the ones no longer named."""
+        async with self._changing:
+            await self._refresh()
+
+    async def _refresh(self) -> None:
         found: Mapping[str, Deployment] = await self._in_thread(self._read)
-        if all(self._deployments.get(loop) == deployment for loop, deployment in found.items()):
-            return
         for loop, deployment in found.items():
-            if self._deployments.get(loop) == deployment:
+            bundles = {route.bundle for route in deployment.routes}
+            missing = [digest for digest in bundles if digest not in self._served and self._may_try(digest)]
+            if self._deployments.get(loop) == deployment and not missing:
                 continue
-            missing = [route.bundle for route in deployment.routes if route.bundle not in self._served]
-            await asyncio.gather(*(self._bring_up(digest) for digest in missing if digest not in self._broken))
-            usable = [route for route in deployment.routes if route.bundle in self._served]
-            if usable or loop not in self._deployments:
+            await asyncio.gather(*(self._bring_up(digest) for digest in missing))
+            if bundles & self._served.keys() or loop not in self._deployments:
                 self._deployments[loop] = deployment
+        for loop in self._deployments.keys() - found.keys():
+            del self._deployments[loop]
         named = {route.bundle for deployment in self._deployments.values() for route in deployment.routes}
-        for digest in [digest for digest in self._served if digest not in named]:
-            task = asyncio.create_task(self._served.pop(digest).worker.stop())
+        for digest in self._served.keys() - named:
+            task = asyncio.create_task(_retire(self._served.pop(digest)))
             self._background.add(task)
             task.add_done_callback(self._background.discard)
+
+    def _may_try(self, digest: str) -> bool:
+        return digest not in self._broken or time.monotonic() > self._broken[digest][1]
 
     async def _bring_up(self, digest: str) -> None:
         try:
             manifest = _MANIFEST.decode(await self._in_thread(lambda: self._store.blobs.get(digest)))
             worker = WorkerProcess([*self._command, digest], manifest.loop)
-            await worker.start()
-        except NoriaError as error:
-            self._broken[digest] = str(error)
+            try:
+                await worker.start()
+            except asyncio.CancelledError:  # stopped while a version comes up: its process must not be left behind
+                await worker.stop()
+                raise
+        except (NoriaError, msgspec.DecodeError) as error:
+            self._broken[digest] = (str(error), time.monotonic() + _TRY_AGAIN_SECONDS)
             _log.error("bundle %s cannot be served: %s", digest, error)
             return
+        self._broken.pop(digest, None)
         self._served[digest] = _Served(manifest, worker)
 
     def deployment(self, loop: str) -> Deployment:
@@ -157,6 +192,10 @@ class Plane:
             NotFound: that version is not deployed; says which are.
             ModelError: it is deployed but its model cannot be loaded.
         """
+        route, served = self._up(loop, version)
+        return route, served.manifest
+
+    def _up(self, loop: str, version: int | None) -> tuple[Route, _Served]:
         deployment = self.deployment(loop)
         routes = deployment.routes
         if version is None:
@@ -165,10 +204,9 @@ class Plane:
             route = next((r for r in routes if r.version == version), None) or _unknown(loop, version, routes)
         served = self._served.get(route.bundle)
         if served is None:
-            raise ModelError(
-                f"Version {route.version} of '{loop}' cannot be served: {self._broken.get(route.bundle, 'loading')}"
-            )
-        return route, served.manifest
+            why, _ = self._broken.get(route.bundle, ("it is loading", 0.0))
+            raise ModelError(f"Version {route.version} of '{loop}' cannot be served: {why}")
+        return route, served
 
     async def predict(
         self, loop: str, records: list[dict[str, Any]], *, version: int | None = None
@@ -176,133 +214,122 @@ class Plane:
         """Answer records, each by the version its route chooses, and record every answer.
 
         Args:
+            loop: the loop's name.
             records: plain JSON records.
             version: pin to this deployed version instead of routing.
 
         Raises:
             NotFound: unknown loop or version.
-            RequestError: a record does not fit the signature; nothing was predicted.
+            RequestError: a record does not fit the signature; no answer is given or recorded.
             ModelError: the model failed or is restarting.
         """
         started = time.perf_counter()
-        deployment = self.deployment(loop)
-        _, main = self.manifest(loop, version)
-        key_column = main.signature.key
-        keys = [_key(record, key_column) for record in records]
-        if version is not None:
-            pinned, _ = self.manifest(loop, version)
-            routes = [pinned] * len(records)
-        else:
-            routes = [self._usable(deployment, choose(deployment, key)) for key in keys]
-        groups: dict[str, list[int]] = {}
-        for place, route in enumerate(routes):
-            groups.setdefault(route.bundle, []).append(place)
-        answers: list[Answer | None] = [None] * len(records)
-        failed: list[tuple[int, Route, str]] = []
-        for places, route, outcome in await self._ask_all(routes, records):
-            if isinstance(outcome, ModelError) and route.role == "canary":
-                # A broken challenger must not cost a caller an answer: note the error, let the champion answer.
-                failed += [(place, route, str(outcome)) for place in places]
-                route = self.manifest(loop)[0]
-                outcome = await self._ask(route.bundle, [records[place] for place in places], places)
-            if isinstance(outcome, ModelError):
-                failed += [(place, route, str(outcome)) for place in places]
-                continue
-            if isinstance(outcome, BaseException):
-                raise outcome
-            for place, value, row in zip(places, *outcome, strict=True):
-                answers[place] = Answer(new_id(), route.version, route.role, value, row)
-        latency_us = int((time.perf_counter() - started) * 1e6)
-        if self._record:
-            await self._write(loop, answers, failed, records, keys, latency_us)
-        if any(answer is None for answer in answers):
-            raise ModelError(failed[-1][2])
-        return [answer for answer in answers if answer is not None]
-
-    async def _ask_all(
-        self, routes: list[Route], records: list[dict[str, Any]]
-    ) -> list[tuple[list[int], Route, Any]]:
-        """Each version's records asked together; an outcome is its answers or the error it met."""
-        groups: dict[str, list[int]] = {}
-        for place, route in enumerate(routes):
-            groups.setdefault(route.bundle, []).append(place)
-        outcomes = await asyncio.gather(
-            *(self._ask(digest, [records[place] for place in places], places) for digest, places in groups.items()),
-            return_exceptions=True,
-        )
-        by_bundle = {route.bundle: route for route in routes}
-        return [
-            (places, by_bundle[digest], outcome)
-            for (digest, places), outcome in zip(groups.items(), outcomes, strict=True)
+        main = _Part(list(range(len(records))), *self._up(loop, version))
+        signature = main.served.manifest.signature
+        keys = [
+            key_text(record.get(signature.key) if signature.key else None, signature) for record in records
         ]
+        parts = [main] if version is not None else self._divide(loop, main, keys)
+        held = [main.served, *(part.served for part in parts)]
+        for served in held:
+            served.users += 1
+        try:
+            fallback = main if version is None else None
+            outcomes = await asyncio.gather(*(self._outcome(part, fallback, records) for part in parts))
+        finally:
+            for served in held:
+                served.users -= 1
+        errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+        refused = next((error for error in errors if isinstance(error, RequestError)), None)
+        if refused is not None:
+            raise _together([error for error in errors if isinstance(error, RequestError)])
+        if self._record:
+            latency_us = int((time.perf_counter() - started) * 1e6)
+            rows = self._rows(outcomes, loop, records, keys, latency_us)
+            await self._in_thread(lambda: self._store.predictions.append(rows))
+        if errors:
+            raise errors[0]
+        found = sorted(
+            ((place, answer) for outcome in outcomes for place, answer, _ in outcome.answers), key=_place
+        )
+        return [answer for _, answer in found]
 
-    def _usable(self, deployment: Deployment, route: Route) -> Route:
-        """The chosen route, or the champion's while the chosen one is not up."""
-        if route.bundle in self._served:
-            return route
-        return deployment.route("champion") or route
+    def _divide(self, loop: str, main: _Part, keys: list[str | None]) -> list[_Part]:
+        """The records by the way they go; the champion's while the chosen version is not up."""
+        deployment = self._deployments[loop]
+        parts: dict[str, _Part] = {}
+        for place, key in enumerate(keys):
+            route = choose(deployment, key)
+            served = self._served.get(route.bundle)
+            if served is None:
+                route, served = main.route, main.served
+            parts.setdefault(route.bundle, _Part([], route, served)).places.append(place)
+        return list(parts.values())
 
-    async def _ask(
-        self, digest: str, records: list[dict[str, Any]], places: list[int]
-    ) -> tuple[list[Any], list[list[float] | None]]:
-        served = self._served[digest]
-        reply = orjson.loads(await served.worker.ask(orjson.dumps({"records": records})))
+    async def _outcome(self, part: _Part, fallback: _Part | None, records: list[dict[str, Any]]) -> _Outcome:
+        """A part's answers. A broken challenger costs no caller an answer: the champion gives it instead."""
+        try:
+            return _Outcome(answers=await self._ask(part, records))
+        except (ModelError, RequestError) as error:
+            met = error
+        failed = [(place, part.route, part.served, str(met)) for place in part.places]
+        if part.route.role == "canary" and fallback is not None and fallback.served is not part.served:
+            instead = _Part(part.places, fallback.route, fallback.served)
+            second = await self._outcome(instead, None, records)
+            refused = isinstance(second.error, RequestError)
+            return _Outcome(second.answers, [] if refused else failed + second.failed, second.error)
+        return _Outcome(failed=failed if isinstance(met, ModelError) else [], error=met)
+
+    async def _ask(self, part: _Part, records: list[dict[str, Any]]) -> list[tuple[int, Answer, _Served]]:
+        try:
+            body = orjson.dumps({"records": [records[place] for place in part.places]})
+        except orjson.JSONEncodeError:
+            raise RequestError("The records are nested too deeply: a field holds one value.") from None
+        reply = orjson.loads(await part.served.worker.ask(body))
         if "error" in reply:
             if reply.get("kind") == "request":
-                details = [{**d, "record": places[d["record"]]} if "record" in d else d for d in reply["details"]]
-                raise RequestError(reply["error"], details)
-            raise ModelError(reply["error"])
+                raise RequestError(
+                    reply["error"], [_placed(detail, part.places) for detail in reply["details"]]
+                )
+            raise ModelError(without_folders(reply["error"]))
         values = reply["values"]
-        return values, reply.get("probabilities") or [None] * len(values)
+        shares = reply.get("probabilities") or [None] * len(values)
+        classes, route = part.served.manifest.signature.classes, part.route
+        return [
+            (place, Answer(new_id(), route.version, route.role, value, row, classes), part.served)
+            for place, value, row in zip(part.places, values, shares, strict=True)
+        ]
 
-    async def _write(
+    def _rows(
         self,
+        outcomes: list[_Outcome],
         loop: str,
-        answers: list[Answer | None],
-        failed: list[tuple[int, Route, str]],
         records: list[dict[str, Any]],
         keys: list[str | None],
         latency_us: int,
-    ) -> None:
+    ) -> list[Prediction]:
         now = self._clock.now()
-        digests = {route.version: self._digest(route) for route in self._deployments[loop].routes}
-        rows = [
-            Prediction(
-                id=answer.id,
+
+        def row(place: int, made: str, version: int, role: str, served: _Served) -> Prediction:
+            return Prediction(
+                id=made,
                 loop=loop,
                 at=now,
-                version=answer.version,
-                model_digest=digests.get(answer.version, ""),
-                role=answer.role,
-                record=record,
-                value=answer.value,
-                probabilities=answer.probabilities,
-                key=key,
-                latency_us=latency_us,
-            )
-            for answer, record, key in zip(answers, records, keys, strict=True)
-            if answer is not None
-        ]
-        rows += [
-            Prediction(
-                id=new_id(),
-                loop=loop,
-                at=now,
-                version=route.version,
-                model_digest=digests.get(route.version, ""),
-                role=route.role,
+                version=version,
+                model_digest=served.manifest.model_digest,
+                role=role,
                 record=records[place],
                 key=keys[place],
                 latency_us=latency_us,
-                error=error,
             )
-            for place, route, error in failed
-        ]
-        await self._in_thread(lambda: self._store.predictions.append(rows))
 
-    def _digest(self, route: Route) -> str:
-        served = self._served.get(route.bundle)
-        return served.manifest.model_digest if served else ""
+        rows = []
+        for place, answer, served in sorted((a for o in outcomes for a in o.answers), key=_place):
+            plain = row(place, answer.id, answer.version, answer.role, served)
+            rows.append(replace(plain, value=answer.value, probabilities=answer.probabilities))
+        for place, route, served, error in (failure for o in outcomes for failure in o.failed):
+            rows.append(replace(row(place, new_id(), route.version, route.role, served), error=error))
+        return rows
 
     async def label(self, labels: list[Label]) -> LabelReceipt:
         """Record labels; durable on return."""
@@ -319,6 +346,29 @@ def _unknown(loop: str, version: int, routes: Sequence[Route]) -> Route:
     raise NotFound(f"Version {version} of '{loop}' is not deployed. Deployed: {there}.")
 
 
-def _key(record: Mapping[str, Any], column: str | None) -> str | None:
-    value = record.get(column) if column is not None else None
-    return None if value is None else str(value)
+async def _retire(served: _Served) -> None:
+    """End a version once the requests that chose it have been answered."""
+    while served.users:
+        await asyncio.sleep(0.01)
+    await served.worker.stop()
+
+
+def _place(row: tuple[Any, ...]) -> int:
+    return int(row[0])
+
+
+def _placed(detail: dict[str, Any], places: list[int]) -> dict[str, Any]:
+    """A worker's detail, by the record's place in the request and without folders of this machine."""
+    problem = without_folders(str(detail.get("problem", "")))
+    return {**detail, "record": places[detail["record"]], "problem": problem}
+
+
+def _together(errors: list[RequestError]) -> RequestError:
+    """One error of several parts' errors."""
+    details = sorted((d for error in errors for d in error.details), key=lambda d: str(d["record"]).zfill(9))
+    return errors[0] if len(errors) == 1 else RequestError(str(errors[0]), details[:100])
+
+
+def without_folders(text: str) -> str:
+    """The text with each file of this machine by its bare name: where it lies is no client's business."""
+    return _FOLDERS.sub("", text)

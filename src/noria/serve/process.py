@@ -13,6 +13,7 @@ import signal
 import struct
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 import orjson
 
@@ -20,10 +21,22 @@ from noria.errors import ModelError
 
 HEADER = struct.Struct(">IQ")
 _START_SECONDS = 120.0
+_RESTART_SECONDS = 20.0
+_STEADY_SECONDS = 5.0
 _log = logging.getLogger("noria.serve")
 
 # What a model process may see of the environment: nothing that could be a credential.
-_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "LD_LIBRARY_PATH")
+_PASSED_ON = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "TMPDIR",
+    "VIRTUAL_ENV",
+    "PYTHONPATH",
+    "LD_LIBRARY_PATH",
+)
 
 
 class WorkerProcess:
@@ -42,10 +55,12 @@ class WorkerProcess:
         self._process: asyncio.subprocess.Process | None = None
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
         self._next = 1
-        self._stopping = False
+        self._stop = asyncio.Event()
         self._ready: asyncio.Future[None] | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._failure = ""
+        self._up = asyncio.Event()  # set while the process runs and has its model
+        self._falls = 0  # restarts in a row, each soon after the one before
         self.restarts = 0
 
     async def start(self) -> None:
@@ -58,7 +73,8 @@ class WorkerProcess:
         self._supervisor = asyncio.create_task(self._supervise())
         try:
             await asyncio.wait_for(asyncio.shield(self._ready), _START_SECONDS)
-        except asyncio.TimeoutError:
+        except TimeoutError:
+            self._ready.cancel()
             await self.stop()
             raise ModelError(f"Model {self.name} was not ready after {_START_SECONDS:.0f} s.") from None
 
@@ -68,24 +84,39 @@ class WorkerProcess:
         Raises:
             ModelError: the process died or took too long.
         """
-        process = self._process
-        if process is None or process.stdin is None or process.returncode is not None:
-            raise ModelError(f"Model {self.name} is restarting{f' ({self._failure})' if self._failure else ''}.")
+        process = await self._running()
         number = self._next
         self._next += 1
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
+        pipe = process.stdin
         try:
-            process.stdin.write(HEADER.pack(len(body), number) + body)
-            await process.stdin.drain()
+            if pipe is None:
+                raise BrokenPipeError
+            pipe.write(HEADER.pack(len(body), number) + body)
+            await pipe.drain()
             return await asyncio.wait_for(answer, self._timeout_s)
-        except asyncio.TimeoutError:
-            process.kill()
-            raise ModelError(f"Model {self.name} gave no answer in {self._timeout_s:g} s; it is restarted.") from None
-        except (BrokenPipeError, ConnectionResetError):
+        except TimeoutError:
+            with suppress(ProcessLookupError):
+                process.kill()
+            raise ModelError(
+                f"Model {self.name} gave no answer in {self._timeout_s:g} s; it is restarted."
+            ) from None
+        except (BrokenPipeError, ConnectionResetError, RuntimeError):  # a closed pipe, by whichever loop
             raise ModelError(f"Model {self.name} stopped while answering; it is restarted.") from None
         finally:
             self._waiting.pop(number, None)
+
+    async def _running(self) -> asyncio.subprocess.Process:
+        """The process, which may be restarting: worth a moment's wait."""
+        with suppress(TimeoutError):
+            if not self._stop.is_set():
+                await asyncio.wait_for(self._up.wait(), min(self._timeout_s, _RESTART_SECONDS))
+        process = self._process
+        if process is None or not self._up.is_set() or process.returncode is not None:
+            why = f" ({self._failure})" if self._failure else ""
+            raise ModelError(f"Model {self.name} is restarting{why}.")
+        return process
 
     @property
     def idle(self) -> bool:
@@ -94,7 +125,7 @@ class WorkerProcess:
 
     async def stop(self) -> None:
         """Let requests in flight finish, then end the process. Idempotent."""
-        self._stopping = True
+        self._stop.set()
         deadline = time.monotonic() + 30
         while self._waiting and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
@@ -104,7 +135,7 @@ class WorkerProcess:
                 process.stdin.close()
             try:
                 await asyncio.wait_for(process.wait(), 3)
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 process.kill()
                 await process.wait()
         if self._supervisor is not None:
@@ -112,45 +143,61 @@ class WorkerProcess:
             self._supervisor = None
 
     async def _supervise(self) -> None:
-        while not self._stopping:
+        while not self._stop.is_set():
             started = time.monotonic()
-            self._process = await asyncio.create_subprocess_exec(
-                *self._command,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                env=_environment(),
-                start_new_session=True,  # a Ctrl-C at the terminal is for the server, which drains first
-            )
-            await self._listen(self._process)
-            code = await self._process.wait()
+            try:
+                died = await self._run_once()
+            except OSError as error:
+                died = f"its process cannot be started: {error.strerror}"
+            self._up.clear()
             for answer in self._waiting.values():
                 if not answer.done():
-                    answer.set_exception(ModelError(f"Model {self.name} stopped while answering; it is restarted."))
-            if self._stopping:
+                    answer.set_exception(
+                        ModelError(f"Model {self.name} stopped while answering; it is restarted.")
+                    )
+            if self._ready is not None and not self._ready.done():  # never came up: not worth another try
+                self._ready.set_exception(ModelError(self._failure or f"Model {self.name}: {died}."))
                 return
-            assert self._ready is not None
-            if not self._ready.done():  # never came up: not worth another try
-                self._ready.set_exception(ModelError(self._failure or f"Model {self.name}: {_died(code)}."))
+            if self._stop.is_set():
                 return
             self.restarts += 1
-            _log.warning("model %s: %s; restarting", self.name, _died(code))
-            await asyncio.sleep(0.05 if time.monotonic() - started > 5 else min(5.0, 0.2 * 2**self.restarts))
+            steady = time.monotonic() - started > _STEADY_SECONDS
+            self._falls = 0 if steady else self._falls + 1
+            _log.warning("model %s: %s; restarting", self.name, died)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), 0.05 if steady else min(5.0, 0.1 * 2**self._falls))
 
-    async def _listen(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdout is not None and self._ready is not None
+    async def _run_once(self) -> str:
+        """Start the process and hear it out; returns how it ended."""
+        process = await asyncio.create_subprocess_exec(
+            *self._command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env=_environment(),
+            start_new_session=True,  # a Ctrl-C at the terminal is for the server, which drains first
+        )
+        self._process = process
+        if self._stop.is_set():
+            process.kill()
+        if process.stdout is not None:
+            await self._listen(process.stdout)
+        return _died(await process.wait())
+
+    async def _listen(self, answers: asyncio.StreamReader) -> None:
         first = True
         while True:
             try:
-                size, number = HEADER.unpack(await process.stdout.readexactly(HEADER.size))
-                body = await process.stdout.readexactly(size)
+                size, number = HEADER.unpack(await answers.readexactly(HEADER.size))
+                body = await answers.readexactly(size)
             except (asyncio.IncompleteReadError, ConnectionResetError):
                 return
             if first:
                 first = False
-                hello = orjson.loads(body)
-                self._failure = hello.get("error", "")
-                if not self._failure and not self._ready.done():
-                    self._ready.set_result(None)
+                self._failure = orjson.loads(body).get("error", "")
+                if not self._failure:
+                    self._up.set()
+                    if self._ready is not None and not self._ready.done():
+                        self._ready.set_result(None)
                 continue
             answer = self._waiting.get(number)
             if answer is not None and not answer.done():

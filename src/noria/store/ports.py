@@ -60,14 +60,20 @@ class Reader(Protocol):
         """Records of ``kind``, newest first unless told, whose indexed columns equal ``where``.
 
         Args:
+            kind: the records' type.
             limit: at most this many.
             oldest_first: reverse the order.
+            where: the columns' values.
             after: keyset page: only records that come after this value of the kind's order column.
         """
         ...
 
     def count(self, kind: type[msgspec.Struct], /, **where: object) -> int:
         """How many records of ``kind`` match."""
+        ...
+
+    def flaws(self, kind: type[msgspec.Struct], /) -> Sequence[str]:
+        """One sentence for each record of ``kind`` that is no longer as it was put; empty when all are."""
         ...
 
 
@@ -78,6 +84,8 @@ class Transaction(Reader, Protocol):
         """Insert the record, or replace the one with the same primary key.
 
         Raises:
+            Conflict: another record holds its place, such as a turn's number.
+            TypeError: it is an audit entry: see ``audit``.
             ValueError: it could not be read back, such as for a number that is not finite.
         """
         ...
@@ -166,12 +174,16 @@ class LabelledPrediction(msgspec.Struct, frozen=True):
 class PredictionLog(Protocol):
     """Every prediction, and the labels that arrive later.
 
-    Obligations: ``append`` and ``label`` are durable on return; a label may come before its prediction,
-    and a later label for the same key replaces the earlier one.
+    Obligations: ``append`` and ``label`` are durable on return, and keep all of a batch or nothing; a label
+    may come before its prediction, and a later label for the same key replaces the earlier one.
     """
 
     def append(self, predictions: Sequence[Prediction]) -> None:
-        """Record predictions."""
+        """Record predictions.
+
+        Raises:
+            Conflict: an id is there already.
+        """
         ...
 
     def label(self, labels: Sequence[Label]) -> LabelReceipt:
@@ -201,9 +213,11 @@ class PredictionLog(Protocol):
         since: datetime | None = None,
         limit: int | None = 10_000,
     ) -> list[LabelledPrediction]:
-        """Predictions whose label is known, in the order the labels arrived.
+        """Predictions whose label is known, each with its newest label, in the order those arrived.
 
         Args:
+            loop: the loop's name.
+            limit: at most this many.
             after: from just after this place in that order.
             version: only predictions of this version.
             since: only labels that came at this time or later.

@@ -1,39 +1,41 @@
 """A function's identity: its code and everything of the user's that it calls or reads, transitively.
 
-Covered: the function's syntax tree without positions, comments and docstrings; defaults and closures; globals
-that are really used: constants by value, user functions and classes by recursion, user modules whole when used
-as objects, installed packages by version; the Python minor version. Not seen: ``getattr`` with a computed
-name, ``eval``, registries filled elsewhere, data files, environment variables, C code of the user's own.
+Covered: the code without positions, comments, layout and docstrings; annotations, defaults and closures; of
+the globals that are really used, constants by value, functions, decorators and classes of the user's by
+recursion, modules of the user's whole only when used as objects, installed packages by version; Python's
+minor version. It is the identity of what is loaded, also when files were edited since.
+
+Not seen: ``getattr`` with a computed name, ``eval``, registries filled elsewhere, data files, environment
+variables, C code of the user's own.
 """
 
 from __future__ import annotations
 
-import ast
-import dis
-import enum
 import functools
-import importlib.metadata
-import inspect
-import re
-import site
+import importlib
 import sys
-import sysconfig
-import textwrap
 import types
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, is_dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from noria.core.hashing import digest_bytes, digest_json
+from noria.train.bodies import body_of, imports, references
+from noria.train.packages import is_user, package_of, place_of, root_of
+from noria.train.values import Values
 
 __all__ = ["Identity", "code_identity"]
 
-_LIBRARIES = tuple(
-    f"{Path(path).resolve()}/"
-    for path in {*site.getsitepackages(), sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
-    if path
-)
+_WRITTEN_BY_PYTHON = frozenset(
+    ("__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__annotations__", "__annotate__",
+     "__annotate_func__", "__annotations_cache__", "__abstractmethods__", "_abc_impl", "__dataclass_fields__",
+     "__dataclass_params__", "__match_args__", "__static_attributes__", "__firstlineno__", "__hash__",
+     "_member_map_", "_member_names_", "_value2member_map_", "_unhashable_values_", "_hashable_values_",
+     "_unhashable_values_map_", "_member_type_", "_value_repr_", "_use_args_", "_new_member_",
+     "_generate_next_value_")
+)  # fmt: skip
+
+_DESCRIPTORS = (property, staticmethod, classmethod, functools.cached_property, functools.partialmethod)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,9 @@ class Identity:
 
     Attributes:
         digest: one digest for all parts.
-        parts: each contributing thing by name (``helper clean (helpers.py)``, ``package polars``) to its digest or
-            version, so that two identities can be compared part by part.
+        parts: each contributing thing by name (``train (loop.py)``, ``helper clean (helpers.py)``,
+            ``constant LIMIT (loop.py)``, ``package polars``, ``python``) to its digest or version, so that
+            two identities can be compared part by part.
     """
 
     digest: str
@@ -51,214 +54,200 @@ class Identity:
 
 
 def code_identity(function: Callable[..., Any]) -> Identity:
-    """The identity of a function."""
-    hasher = _Hasher()
-    hasher.function(function, root=True)
-    parts = dict(sorted(hasher.parts.items()))
+    """The identity of a function of the user's."""
+    walk = _Walk(root_of(_module_of(function)))
+    walk.start(function)
+    parts = {name: found[0] if len(found) == 1 else digest_json(found) for name, found in walk.parts.items()}
+    parts = dict(sorted(parts.items()))
     return Identity(digest_json(parts), parts)
 
 
-class _WithoutDocstrings(ast.NodeTransformer):
-    def _visit_body(self, node: Any) -> Any:
-        self.generic_visit(node)
-        first = node.body[0] if node.body else None
-        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
-            node.body = node.body[1:] or [ast.Pass()]
-        return node
-
-    visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = visit_Module = _visit_body  # noqa: N815
+def _module_of(thing: Any) -> str:
+    """The module a thing was written in; a decorator's wrapper claims to be from that of what it wraps."""
+    if isinstance(thing, types.FunctionType):
+        return str(thing.__globals__.get("__name__", "__main__"))
+    return str(getattr(thing, "__module__", None) or type(thing).__module__)
 
 
-def _tree(thing: Any) -> str | None:
-    """The syntax tree of a function or class as text, positions and docstrings left out; None without source."""
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(thing)))
-    except (OSError, TypeError, SyntaxError):
-        return None
-    tree = _WithoutDocstrings().visit(tree)
-    if tree.body and hasattr(tree.body[0], "decorator_list"):
-        tree.body[0].decorator_list = []  # Noria's decorators only declare; their options are in the plan
-    return ast.dump(tree, annotate_fields=False)
+class _Walk:
+    """Goes from a function to all it uses, once each, and notes a part for each thing met."""
 
+    def __init__(self, root: str) -> None:
+        self.parts: dict[str, list[str]] = {}
+        self._seen: dict[int, Any] = {}  # holds what it saw: a number freed could name another thing
+        self._values = Values(self.thing, root)
+        self._note("python", f"{sys.version_info.major}.{sys.version_info.minor}")
 
-@functools.cache
-def _package(name: str) -> tuple[str, str]:
-    """The distribution an imported top-level name belongs to, and its version."""
-    try:
-        return name, importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        found = sorted(set(importlib.metadata.packages_distributions().get(name, ())))
-        return ("+".join(found) or name), ",".join(importlib.metadata.version(one) for one in found) or "unknown"
+    def start(self, function: Callable[..., Any]) -> None:
+        """Note the step's function itself."""
+        if isinstance(function, types.FunctionType):
+            self._function(function, "")
+        else:
+            self._constant("step", function, type(function).__module__)
 
-
-def _is_user(module_name: str) -> bool:
-    if module_name == "__main__":
-        return True
-    if module_name.split(".")[0] == "noria":
-        return False
-    file = getattr(sys.modules.get(module_name), "__file__", None)
-    return bool(file) and not str(Path(str(file)).resolve()).startswith(_LIBRARIES)
-
-
-def _file(module_name: str) -> str:
-    file = getattr(sys.modules.get(module_name), "__file__", None)
-    return Path(file).name if file else module_name
-
-
-def _references(code: types.CodeType) -> Iterator[tuple[str, ...]]:
-    """Global names a code object uses, each with the attributes taken from it; imports as ``("import", name)``."""
-    instructions = list(dis.get_instructions(code))
-    for place, one in enumerate(instructions):
-        if one.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
-            chain = [str(one.argval)]
-            for following in instructions[place + 1 :]:
-                if following.opname in ("LOAD_ATTR", "LOAD_METHOD"):
-                    chain.append(str(following.argval))
-                elif following.opname not in ("CACHE", "PRECALL", "PUSH_NULL"):
-                    break
-            yield tuple(chain)
-        elif one.opname == "IMPORT_NAME":
-            yield ("import", str(one.argval))
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _references(constant)
-
-
-class _Hasher:
-    def __init__(self) -> None:
-        self.parts: dict[str, str] = {"python": f"{sys.version_info.major}.{sys.version_info.minor}"}
-        self._seen: set[int] = set()
-
-    def function(self, function: Any, root: bool = False) -> None:
-        """Add a user's function and all it uses."""
-        function = inspect.unwrap(function)
-        if id(function) in self._seen:
-            return
-        self._seen.add(id(function))
-        module = function.__module__
-        body = _tree(function)
-        if body is None:
-            code = function.__code__
-            plain = [c for c in code.co_consts if not isinstance(c, types.CodeType)]
-            body = repr((code.co_code, plain, code.co_names))
-        word = "function" if root else "helper"
-        defaults = repr((self.value(function.__defaults__), self.value(function.__kwdefaults__)))
-        self.parts[f"{word} {function.__qualname__} ({_file(module)})"] = digest_bytes((body + defaults).encode())
-        self._links(function)
-
-    def _links(self, function: Any) -> None:
-        scope = function.__globals__
-        for chain in sorted(set(_references(function.__code__))):
-            if chain[0] == "import":
-                self._module(sys.modules.get(chain[1]), chain[1], whole=True)
-                continue
-            if chain[0] not in scope:
-                continue  # a builtin
-            value, used = scope[chain[0]], 1
-            while used < len(chain) and isinstance(value, types.ModuleType) and hasattr(value, chain[used]):
-                if not _is_user(value.__name__):
-                    break
-                value, used = getattr(value, chain[used]), used + 1
-            self.thing(".".join(chain[:used]), value, function.__module__)
-        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
-            try:
-                self.thing(name, cell.cell_contents, function.__module__)
-            except ValueError:
-                continue  # an empty cell: a recursive function not yet bound
-
-    def thing(self, name: str, value: Any, module: str) -> None:
-        """Add whatever a name stands for."""
+    def thing(self, value: Any) -> None:
+        """Note a function, class, module or method, and what it uses."""
+        if isinstance(value, types.MethodType):
+            self.thing(type(value.__self__))
+            value = value.__func__
+        module = _module_of(value)
         if isinstance(value, types.ModuleType):
-            self._module(value, value.__name__, whole=True)
-        elif inspect.isroutine(inspect.unwrap(value)) if callable(value) else False:
-            self._routine(value)
+            self._module(value)
         elif isinstance(value, type):
             self._class(value)
-        elif type(value).__module__.split(".")[0] == "noria":
-            return  # the Loop and its policy values are in the plan
+        elif isinstance(value, types.FunctionType) and is_user(module):
+            self._function(value, "helper ")
         else:
-            self.parts[f"constant {name} ({_file(module)})"] = digest_bytes(repr(self.value(value)).encode())
+            if module in sys.modules and not is_user(module):
+                self._installed(module)
+            if hasattr(value, "__wrapped__"):
+                self.thing(value.__wrapped__)
 
-    def _routine(self, value: Any) -> None:
-        value = inspect.unwrap(value)
-        if isinstance(value, types.MethodType):
-            self._class(type(value.__self__))
-            value = value.__func__
-        module = getattr(value, "__module__", None) or type(value).__module__ or "builtins"
-        if isinstance(value, types.FunctionType) and _is_user(module):
-            self.function(value)
-        else:
-            self._installed(module)
+    def _note(self, name: str, value: str) -> None:
+        found = self.parts.setdefault(name, [])
+        if value not in found:
+            found.append(value)
+
+    def _is_new(self, value: Any) -> bool:
+        new = id(value) not in self._seen
+        self._seen[id(value)] = value
+        return new
+
+    def _function(self, function: types.FunctionType, word: str) -> None:
+        if not self._is_new(function):
+            return
+        name = getattr(function.__code__, "co_qualname", function.__qualname__)
+        given = self._values.plain([function.__defaults__, function.__kwdefaults__])
+        text = body_of(function, decorated=bool(word)) + repr(given)
+        self._note(f"{word}{name} ({place_of(_module_of(function))})", digest_bytes(text.encode()))
+        self._uses(function)
+        if hasattr(function, "__wrapped__"):
+            self.thing(function.__wrapped__)
+
+    def _uses(self, function: types.FunctionType) -> None:
+        scope, module = function.__globals__, _module_of(function)
+        for chain in sorted(set(references(function.__code__))):
+            if chain[0] in scope:
+                self._name(chain, scope[chain[0]], module)
+        for imported, names in sorted(set(imports(function.__code__))):
+            self._import(imported, names, str(scope.get("__package__") or ""))
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
+            try:
+                self._named(name, cell.cell_contents, module)
+            except ValueError:
+                continue  # still empty: the name of a function that calls itself while being made
+
+    def _name(self, chain: tuple[str, ...], value: Any, module: str) -> None:
+        used = 1
+        while used < len(chain) and isinstance(value, types.ModuleType) and is_user(value.__name__):
+            if not hasattr(value, chain[used]):
+                break
+            module, value, used = value.__name__, getattr(value, chain[used]), used + 1
+        self._named(chain[used - 1], value, module)
+
+    def _named(self, name: str, value: Any, module: str) -> None:
+        if isinstance(
+            value, (type, types.ModuleType, types.FunctionType, types.MethodType, types.BuiltinFunctionType)
+        ):
+            self.thing(value)
+            if isinstance(value, types.MethodType):
+                self._constant(name, value.__self__, module)
+        elif (
+            type(value).__module__.split(".")[0] != "noria"
+        ):  # the Loop and its policy values are in the plan
+            self._constant(name, value, module)
+
+    def _constant(self, name: str, value: Any, module: str) -> None:
+        plain = repr(self._values.plain(value))
+        self._note(f"constant {name} ({place_of(module)})", digest_bytes(plain.encode()))
 
     def _class(self, value: type) -> None:
-        if not _is_user(value.__module__):
+        if not is_user(value.__module__):
             self._installed(value.__module__)
             return
-        if id(value) in self._seen:
+        if not self._is_new(value):
             return
-        self._seen.add(id(value))
-        body = _tree(value) or repr(sorted(vars(value)))
-        self.parts[f"class {value.__qualname__} ({_file(value.__module__)})"] = digest_bytes(body.encode())
-        for base in value.__bases__:
-            if base is not object:
-                self._class(base)
-        for member in vars(value).values():
-            functions = (member.fget, member.fset) if isinstance(member, property) else (member,)
+        held: list[Any] = []
+        for name, member in sorted(vars(value).items()):
+            if name in _WRITTEN_BY_PYTHON or isinstance(
+                member, (types.MemberDescriptorType, types.GetSetDescriptorType)
+            ):
+                continue
+            functions = [one for one in _functions_in(member) if is_user(_module_of(one))]
             for one in functions:
-                one = getattr(one, "__func__", one)
-                if isinstance(one, types.FunctionType):
-                    self._links(one)
+                self._method(one, held)
+            if not functions:
+                held.append((name, self._values.plain(member)))
+        noted = {key: str(note) for key, note in vars(value).get("__annotations__", {}).items()}
+        for field in vars(value).get("__dataclass_fields__", {}).values():
+            held.append((field.name, self._values.plain([field.default, field.default_factory])))
+        bases = [f"{base.__module__}.{base.__qualname__}" for base in value.__bases__]
+        text = repr((bases, noted, str(vars(value).get("__dataclass_params__")), held))
+        self._note(f"class {value.__qualname__} ({place_of(value.__module__)})", digest_bytes(text.encode()))
+        for base in (*value.__bases__, type(value)):
+            self._class(base)
 
-    def _module(self, module: types.ModuleType | None, name: str, whole: bool) -> None:
-        if module is None or not _is_user(name):
-            self._installed(name)
-        elif whole and id(module) not in self._seen:
-            self._seen.add(id(module))
-            file = Path(str(module.__file__))
-            tree = _WithoutDocstrings().visit(ast.parse(file.read_text(encoding="utf-8")))
-            self.parts[f"module {name} ({file.name})"] = digest_bytes(ast.dump(tree, annotate_fields=False).encode())
+    def _method(self, method: types.FunctionType, held: list[Any]) -> None:
+        """Code of a method belongs to its class; what it uses are parts of their own."""
+        if not self._is_new(method):
+            return
+        if method.__code__.co_filename == "<string>":
+            return  # written by dataclass or NamedTuple, from fields that are noted
+        given = self._values.plain([method.__defaults__, method.__kwdefaults__])
+        held.append((method.__code__.co_name, body_of(method, decorated=True), given))
+        self._uses(method)
+
+    def _module(self, module: types.ModuleType) -> None:
+        """A user's module as a whole: it was passed on as an object, or imported within a function."""
+        if not is_user(module.__name__):
+            self._installed(module.__name__)
+            return
+        if not self._is_new(module):
+            return
+        names = sorted(name for name in vars(module) if not name.startswith("__"))
+        place = place_of(module.__name__)
+        self._note(f"module {module.__name__} ({place})", digest_json(names))
+        for name in names:
+            self._named(name, vars(module)[name], module.__name__)
+
+    def _import(self, name: str, names: tuple[str, ...], package: str) -> None:
+        """An import within a function; a user's module is imported here, as the function is about to do."""
+        level = len(name) - len(name.lstrip("."))
+        full = (
+            ".".join([*package.split(".")[: package.count(".") + 2 - level], name[level:]]) if level else name
+        )
+        full = full.strip(".")
+        if not is_user(full):
+            self._installed(full)
+            return
+        try:
+            module = importlib.import_module(full)
+            for one in names:
+                if not hasattr(module, one):
+                    importlib.import_module(f"{full}.{one}")
+        except Exception as error:  # noqa: BLE001 - a module of the user's may raise anything
+            self._note(f"module {full}", f"cannot be imported: {type(error).__name__}")
+            return
+        if not names:
+            self._module(module)
+        for one in names:
+            self._named(one, getattr(module, one), full)
 
     def _installed(self, module: str) -> None:
         top = module.split(".")[0]
-        if top in sys.stdlib_module_names or top == "noria":
-            return  # with the Python version; Noria's own code does not change what a step means
-        name, version = _package(top)
-        self.parts[f"package {name}"] = version
+        if top in sys.stdlib_module_names or top == "__main__":
+            return  # with the Python version
+        name, version = package_of(top)
+        self._note(f"package {name}", version)
 
-    def value(self, value: Any, depth: int = 0) -> Any:
-        """A constant as plain text and tuples, equal for equal values on every machine."""
-        if isinstance(value, (bool, int, float, complex, str, bytes, type(None), type(...))):
-            return (type(value).__name__, repr(value))
-        if depth > 20:
-            return ("deep",)
-        if isinstance(value, (list, tuple)):
-            return (type(value).__name__, *(self.value(item, depth + 1) for item in value))
-        if isinstance(value, (set, frozenset)):
-            return (type(value).__name__, *sorted(repr(self.value(item, depth + 1)) for item in value))
-        if isinstance(value, dict):
-            return ("dict", *((self.value(k, depth + 1), self.value(v, depth + 1)) for k, v in value.items()))
-        if isinstance(value, enum.Enum):
-            return ("enum", type(value).__qualname__, self.value(value.value, depth + 1))
-        if isinstance(value, re.Pattern):
-            return ("pattern", value.pattern, value.flags)
-        if isinstance(value, functools.partial):
-            self.thing("partial", value.func, "functools")
-            return ("partial", self.value(value.args, depth + 1), self.value(value.keywords, depth + 1))
-        return self._object(value, depth)
 
-    def _object(self, value: Any, depth: int) -> Any:
-        kind = type(value)
-        self._class(kind) if not isinstance(value, (type, types.FunctionType)) else self.thing("it", value, "")
-        if is_dataclass(kind) and not isinstance(value, type):
-            return (kind.__qualname__, *((f.name, self.value(getattr(value, f.name), depth + 1)) for f in fields(value)))
-        package = kind.__module__.split(".")[0]
-        if package == "numpy" and hasattr(value, "tobytes"):
-            return ("numpy", str(value.dtype), str(value.shape), digest_bytes(value.tobytes()))
-        if package == "polars" and hasattr(value, "to_frame"):
-            return ("polars", repr(value.dtype), digest_json(value.to_list()))
-        if package == "pandas" and hasattr(value, "to_json"):
-            return ("pandas", digest_bytes(str(value.to_json()).encode()))
-        state = getattr(value, "__dict__", None)
-        if _is_user(kind.__module__) and isinstance(state, dict):
-            return (kind.__qualname__, self.value(state, depth + 1))
-        return ("opaque", kind.__module__, kind.__qualname__)
+def _functions_in(member: Any) -> Iterator[types.FunctionType]:
+    """The functions of a class's member: itself, a property's, a class method's, or what is wrapped."""
+    waiting = [member]
+    while waiting:
+        one = waiting.pop(0)
+        if isinstance(one, types.FunctionType):
+            yield one
+        if isinstance(one, (types.FunctionType, *_DESCRIPTORS)):
+            inner = [getattr(one, name, None) for name in ("fget", "fset", "fdel", "func", "__wrapped__")]
+            waiting += [found for found in inner if found is not None]

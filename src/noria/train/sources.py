@@ -4,36 +4,44 @@ from __future__ import annotations
 
 import ast
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 __all__ = ["user_sources"]
 
-_NOT_USER = ("site-packages", "dist-packages")
+_INSTALLED = ("site-packages", "dist-packages")
 
 
 def user_sources(loop_file: Path) -> dict[str, bytes]:
-    """The loop file and every file beside or below it that it imports, directly or not, by relative path.
+    """The loop file and every file below its folder that it imports, directly or not.
 
-    Imports inside functions count; what is installed does not.
+    Imports inside functions count, and so do ``importlib.import_module`` calls with the name written out.
+    What is installed, of the standard library, or in a hidden folder does not.
+
+    Returns:
+        Bytes by path relative to the loop file's folder, with forward slashes.
     """
-    folder = loop_file.resolve().parent
+    entry = loop_file.resolve()
+    folder = entry.parent
     found: dict[str, bytes] = {}
-    waiting = [loop_file.resolve()]
+    waiting = [entry]
     while waiting:
         path = waiting.pop()
         name = path.relative_to(folder).as_posix()
         if name in found:
             continue
-        data = path.read_bytes()
-        found[name] = data
-        for module in _imported(ast.parse(data), path, folder):
-            waiting += [f for f in _files(module, folder) if f.relative_to(folder).as_posix() not in found]
+        found[name] = data = path.read_bytes()
+        for module in sorted(_imported(data, path.parent.relative_to(folder).parts)):
+            waiting += [file for file in _files(module, folder) if _is_user(file, folder)]
     return dict(sorted(found.items()))
 
 
-def _imported(tree: ast.AST, path: Path, folder: Path) -> set[str]:
-    """Names of modules a file imports, relative ones made absolute."""
-    package = path.parent.relative_to(folder).parts
+def _imported(source: bytes, package: tuple[str, ...]) -> set[str]:
+    """Names of modules a file may import, relative ones made absolute; none if it cannot be parsed."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return set()  # a file that cannot run was not imported either
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -42,16 +50,38 @@ def _imported(tree: ast.AST, path: Path, folder: Path) -> set[str]:
             above = package[: len(package) - node.level + 1] if node.level else ()
             base = ".".join((*above, node.module) if node.module else above)
             names |= {base, *(f"{base}.{alias.name}" if base else alias.name for alias in node.names)}
-    return {name for name in names if name and name.split(".")[0] not in sys.stdlib_module_names}
+        elif isinstance(node, ast.Call):
+            names |= set(_named_in_call(node))
+    return names - {""}
 
 
-def _files(module: str, folder: Path) -> list[Path]:
-    """The files a module name stands for under the folder: its packages' ``__init__`` and itself."""
+def _named_in_call(node: ast.Call) -> Iterator[str]:
+    called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    first = node.args[0] if node.args else None
+    name = first.value if isinstance(first, ast.Constant) else None
+    if called in ("import_module", "__import__") and isinstance(name, str) and not name.startswith("."):
+        yield name
+
+
+def _files(module: str, folder: Path) -> Iterator[Path]:
+    """Files of a module and the packages it is in: those loaded, else where they would be found."""
     parts = module.split(".")
-    found = []
     for depth in range(1, len(parts) + 1):
+        name = ".".join(parts[:depth])
+        if name in sys.modules or (depth == 1 and name in sys.builtin_module_names):
+            loaded = getattr(sys.modules.get(name), "__file__", None)
+            if loaded and loaded.endswith(".py"):
+                yield Path(loaded).resolve()
+            continue
         place = folder.joinpath(*parts[:depth])
-        for file in (place.with_suffix(".py"), place / "__init__.py"):
-            if file.is_file() and not any(part in _NOT_USER for part in file.parts):
-                found.append(file)
-    return found
+        for file in (place / "__init__.py", place.with_name(place.name + ".py")):
+            if file.is_file():
+                yield file.resolve()
+                break
+
+
+def _is_user(file: Path, folder: Path) -> bool:
+    if not file.is_relative_to(folder):
+        return False
+    parts = file.relative_to(folder).parts
+    return not any(part in _INSTALLED or part.startswith(".") for part in parts)

@@ -100,7 +100,7 @@ class Database:
         return connection
 
     def _use_wal(self, connection: sqlite3.Connection) -> None:
-        """Change to WAL, once in the file's life: for this SQLite does not wait for another's lock by itself."""
+        """Change to WAL, once in the file's life; SQLite does not wait by itself for another's lock here."""
         deadline = time.monotonic() + self._busy_s
         while True:
             try:

@@ -96,9 +96,7 @@ def sought(value: object) -> object:
     found = cell(value)
     if isinstance(found, int) and not -(2**63) <= found < 2**63:
         return str(found)
-    if isinstance(found, str) and not found.isascii():
-        return found if found.isprintable() else found.encode("utf-8", "replace").decode()
-    return found
+    return found.encode("utf-8", "replace").decode() if isinstance(found, str) else found
 
 
 def _decode(kind: type[R], body: bytes, table: str) -> R:
@@ -127,7 +125,7 @@ class _Reader:
         after: object | None = None,
         **where: object,
     ) -> list[R]:
-        return self._select(kind, where, limit, oldest_first, after)
+        return [*self._select(kind, where, limit, oldest_first, after)]
 
     def _select(
         self,
@@ -156,7 +154,7 @@ class _Reader:
         (count,) = self._connection.execute(f"SELECT COUNT(*) FROM {shape.table}{clause}", values).fetchone()
         return int(count)
 
-    def flaws(self, kind: type[msgspec.Struct]) -> Sequence[str]:
+    def flaws(self, kind: type[msgspec.Struct], /) -> Sequence[str]:
         shape = _kind(kind)
         found = []
         sql = f"SELECT {', '.join(shape.key)}, {', '.join(shape.columns)}, body FROM {shape.table}"
@@ -168,7 +166,9 @@ class _Reader:
             except StoreError:
                 found.append(f"{name} cannot be read: it was changed or damaged.")
                 continue
-            apart = [c for c, kept in zip(shape.columns, columns, strict=True) if cell(getattr(record, c)) != kept]
+            apart = [
+                c for c, kept in zip(shape.columns, columns, strict=True) if cell(getattr(record, c)) != kept
+            ]
             if apart:
                 found.append(f"{name} was changed: {', '.join(apart)} is not what the record says.")
             elif _ENCODER.encode(record) != body:
@@ -195,16 +195,21 @@ class _Transaction(_Reader):
         names = (*shape.columns, "body")
         values = [cell(getattr(record, name)) for name in shape.columns]
         others = ", ".join(f"{name} = excluded.{name}" for name in names if name not in shape.key)
+        body = _ENCODER.encode(record)
+        try:
+            _DECODERS[type(record)].decode(body)
+        except msgspec.ValidationError as error:
+            raise ValueError(f"this {type(record).__name__} could not be read back: {error}") from error
         try:
             self._connection.execute(
                 f"INSERT INTO {shape.table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))}) "
                 f"ON CONFLICT ({', '.join(shape.key)}) DO UPDATE SET {others}",
-                [*values, _ENCODER.encode(record)],
+                [*values, body],
             )
         except sqlite3.IntegrityError as error:
-            raise Conflict(f"The ledger's {shape.table} hold another record in its place ({error}).") from error
+            raise Conflict(f"The {shape.table} hold another record in its place ({error}).") from error
 
-    def remove(self, kind: type[msgspec.Struct], **key: object) -> int:
+    def remove(self, kind: type[msgspec.Struct], /, **key: object) -> int:
         if kind is AuditEntry:
             raise TypeError("audit entries are never removed")
         shape = _kind(kind)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import msgspec
 
-from noria.errors import NotFound
+from noria.errors import Conflict, NotFound
 from noria.store.kinds import Label, Prediction
 from noria.store.ports import LabelledPrediction, LabelReceipt
 from noria.store.sqlite.database import Database
-from noria.store.sqlite.ledger import cell
+from noria.store.sqlite.ledger import cell, sought
 
 _ENCODER = msgspec.json.Encoder()
 _PREDICTION = msgspec.json.Decoder(Prediction)
@@ -21,14 +21,19 @@ _LABEL = msgspec.json.Decoder(Label)
 
 _LABELLED = """
 SELECT l.sequence, l.body, p.body FROM labels l JOIN predictions p ON p.sequence = l.target
-WHERE l.loop = ? AND l.sequence > ?"""
+WHERE l.loop = ? AND l.sequence > ?
+AND NOT EXISTS (SELECT 1 FROM labels newer WHERE newer.target = l.target AND newer.sequence > l.sequence)"""
+
+
+_APPEND = """
+INSERT INTO predictions (id, loop, key, version, at, failed, body) VALUES (?, ?, ?, ?, ?, ?, ?)"""
 
 
 def _target(connection: sqlite3.Connection, label: Label) -> int | None:
     """The prediction a label belongs to: the one with its id, else the newest with its key."""
     if label.prediction is not None:
         sql, values = (
-            "SELECT sequence FROM predictions WHERE id = ? AND loop = ?",
+            "SELECT sequence FROM predictions WHERE id = ? AND loop = ? AND failed = 0",
             (label.prediction, label.loop),
         )
     else:
@@ -45,10 +50,13 @@ def _insert(connection: sqlite3.Connection, label: Label, target: int | None) ->
     )
 
 
-def _meet_waiting(connection: sqlite3.Connection, loop: str, key: str) -> None:
+def _meet_waiting(connection: sqlite3.Connection, made: Prediction) -> None:
     """Join labels that came before their prediction; they take a new place in the order of arrival."""
-    sql = "SELECT sequence, body FROM labels WHERE loop = ? AND key = ? AND target IS NULL"
-    for sequence, body in connection.execute(sql, (loop, key)).fetchall():
+    sql = "SELECT sequence, body FROM labels WHERE loop = ? AND {} = ? AND target IS NULL"
+    waiting = connection.execute(sql.format("prediction"), (made.loop, made.id)).fetchall()
+    if made.key is not None:
+        waiting += connection.execute(sql.format("key"), (made.loop, made.key)).fetchall()
+    for sequence, body in sorted(set(waiting)):
         label = _LABEL.decode(body)
         connection.execute("DELETE FROM labels WHERE sequence = ?", (sequence,))
         _insert(connection, label, _target(connection, label))
@@ -68,13 +76,13 @@ class SqlitePredictionLog:
         ]
 
         def change(connection: sqlite3.Connection) -> None:
-            connection.executemany(
-                "INSERT INTO predictions (id, loop, key, version, at, failed, body) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                rows,
-            )
+            try:
+                connection.executemany(_APPEND, rows)
+            except sqlite3.IntegrityError as error:
+                raise Conflict("A prediction with one of these ids is recorded already.") from error
             for prediction in predictions:
-                if prediction.key is not None and prediction.error is None:
-                    _meet_waiting(connection, prediction.loop, prediction.key)
+                if prediction.error is None:
+                    _meet_waiting(connection, prediction)
 
         if rows:
             self._database.write(change)
@@ -100,7 +108,7 @@ class SqlitePredictionLog:
         """One prediction by id, with its label if known."""
         with self._database.read() as connection:
             row = connection.execute(
-                "SELECT sequence, body FROM predictions WHERE id = ?", (prediction,)
+                "SELECT sequence, body FROM predictions WHERE id = ?", (sought(prediction),)
             ).fetchone()
             if row is None:
                 raise NotFound(f"There is no prediction '{prediction[:80]}'.")

@@ -8,4 +8,5 @@ CREATE TABLE labels (sequence INTEGER PRIMARY KEY AUTOINCREMENT, loop TEXT NOT N
     at TEXT NOT NULL, target INTEGER, body BLOB NOT NULL);
 CREATE INDEX labels_by_loop ON labels (loop, sequence);
 CREATE INDEX labels_by_target ON labels (target) WHERE target IS NOT NULL;
-CREATE INDEX labels_waiting ON labels (loop, key) WHERE target IS NULL
+CREATE INDEX labels_waiting ON labels (loop, key) WHERE target IS NULL;
+CREATE INDEX labels_waiting_for_id ON labels (loop, prediction) WHERE target IS NULL

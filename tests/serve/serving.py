@@ -1,0 +1,144 @@
+"""A small loop, and a server of its versions to talk to."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from noria.loop.staging import worker_command
+from noria.records import Deployment, ModelVersion, Route
+from noria.serve import Plane, data_plane
+from noria.serve.listen import ServerThread
+from noria.store import Store
+
+LOOP = """
+import time
+
+import pandas as pd
+from sklearn.compose import make_column_transformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+from noria import AtLeast, Csv, Loop, RandomSplit
+
+loop = Loop(
+    name="churn",
+    source=Csv("people.csv", key="id", label="churned"),
+    split=RandomSplit(test=0.3),
+    gates=(AtLeast("accuracy", 0.1),),
+)
+
+
+@loop.feature
+def years(data: pd.DataFrame) -> pd.Series:
+    return data["age"] + data["bonus"].fillna(0.0)
+
+
+@loop.feature
+def town(data: pd.DataFrame) -> pd.Series:
+    if (data["city"] == "Atlantis").any():
+        raise ValueError("Atlantis has sunk")
+    if (data["city"] == "Sloth").any():
+        time.sleep(0.5)
+    return data["city"]
+
+
+@loop.train
+def train(x_train: pd.DataFrame, y_train: pd.Series, *, C: float = 1.0) -> Pipeline:
+    towns = OneHotEncoder(handle_unknown="ignore")
+    coded = make_column_transformer((towns, ["town"]), remainder="passthrough")
+    return make_pipeline(coded, LogisticRegression(C=C, max_iter=500)).fit(x_train, y_train)
+
+
+@loop.evaluate
+def evaluate(model: Pipeline, x_test: pd.DataFrame, y_test: pd.Series) -> dict[str, float]:
+    return {"accuracy": float((model.predict(x_test) == y_test).mean())}
+"""
+
+
+class Clock:
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+
+@dataclass
+class Reply:
+    status: int
+    body: Any
+    headers: Mapping[str, str]
+
+
+@dataclass
+class Served:
+    """A server, and what it is told to serve."""
+
+    store: Store
+    versions: list[ModelVersion]
+    deployments: dict[str, Deployment] = field(default_factory=dict)
+    port: int = 0
+    plane: Plane | None = None
+
+    def deploy(self, *shares: tuple[int, float]) -> None:
+        """Serve versions in these shares; the first is the champion."""
+        former = self.deployments.get("churn")
+        routes = tuple(
+            Route(number, self.versions[number - 1].bundle, "canary" if place else "champion", percent)
+            for place, (number, percent) in enumerate(shares)
+        )
+        revision = former.revision + 1 if former else 1
+        self.deployments["churn"] = Deployment("churn", revision, datetime.now(UTC), routes)
+
+    def until(self, holds: Callable[[], bool]) -> None:
+        """Wait for something to become true."""
+        end = time.monotonic() + 60
+        while not holds():
+            assert time.monotonic() < end, "it never became true"
+            time.sleep(0.02)
+
+    def request(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Reply:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            connection.request(method, path, body, headers)
+            response = connection.getresponse()
+            raw = response.read()
+        finally:
+            connection.close()
+        text = raw.decode()
+        assert "Traceback" not in text
+        assert "/tmp/" not in text
+        assert str(self.store.folder) not in text
+        return Reply(response.status, json.loads(raw) if raw else None, dict(response.getheaders()))
+
+    def post(self, path: str, body: Any) -> Reply:
+        return self.request("POST", path, json.dumps(body).encode())
+
+    def get(self, path: str) -> Reply:
+        return self.request("GET", path)
+
+    @contextmanager
+    def up(self) -> Iterator[Served]:
+        plane = Plane(
+            self.store, Clock(), worker_command(self.store), lambda: dict(self.deployments), refresh_s=0.05
+        )
+        with ServerThread(data_plane(plane), plane) as server:
+            self.port, self.plane = server.port, plane
+            yield self
+
+
+def write_people(path: Path) -> None:
+    dice = random.Random(7)
+    lines = ["id,age,city,bonus,churned"]
+    for number in range(300):
+        age, city = dice.randint(18, 80), dice.choice(["Oslo", "Paris", "Rome"])
+        bonus = "" if dice.random() < 0.2 else f"{dice.random():.2f}"
+        lines.append(f"{number},{age},{city},{bonus},{int(dice.random() < age / 100)}")
+    path.write_text("\n".join(lines))

@@ -1,0 +1,313 @@
+"""Versions come, go and die under load; callers do not notice."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from serving import Clock, Served
+
+from noria.errors import Conflict, ModelError
+from noria.records import Deployment, Field, ModelVersion, Route, Signature
+from noria.serve import Plane, choose, data_plane
+from noria.serve.listen import ServerThread, listen
+from noria.serve.rules import key_text
+from noria.store import Store
+
+GOOD = {"id": 1, "age": 40, "city": "Oslo", "bonus": 0.5}
+NOW = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+def workers() -> list[psutil.Process]:
+    return [
+        child
+        for child in psutil.Process().children(recursive=True)
+        if child.is_running()
+        and child.status() != psutil.STATUS_ZOMBIE
+        and "noria.loop.worker" in child.cmdline()
+    ]
+
+
+def test_versions_are_swapped_under_load_without_a_failed_request(served: Served) -> None:
+    stop = threading.Event()
+    statuses: Counter[int] = Counter()
+    seen: Counter[int] = Counter()
+    wrong: list[Any] = []
+
+    def hammer(place: int) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=60)
+        while not stop.is_set():
+            body = json.dumps([{**GOOD, "id": place * 1000 + n} for n in range(3)])
+            connection.request("POST", "/predict/churn", body)
+            response = connection.getresponse()
+            answer = json.loads(response.read())
+            statuses[response.status] += 1
+            if response.status != 200:
+                wrong.append(answer)
+                continue
+            seen.update(one["version"] for one in answer["predictions"])
+        connection.close()
+
+    with ThreadPoolExecutor(6) as pool:
+        running = [pool.submit(hammer, place) for place in range(6)]
+        try:
+            for shares in (((2, 100.0),), ((1, 50.0), (2, 50.0)), ((1, 100.0),), ((2, 100.0),)):
+                before = seen.copy()
+                served.deploy(*shares)
+                wanted = [number for number, percent in shares if percent]
+                served.until(lambda w=wanted, b=before: all(seen[n] > b[n] + 5 for n in w) or bool(wrong))
+        finally:
+            stop.set()
+        for one in running:
+            one.result()
+    assert not wrong
+    assert set(statuses) == {200}
+    recorded = Counter(
+        made.version for _, made in served.store.predictions.predictions("churn", limit=1_000_000)
+    )
+    assert recorded[1] >= seen[1]
+    assert recorded[2] >= seen[2]
+    digests = {v.version: v.model_digest for v in served.versions}
+    rows = served.store.predictions.predictions("churn", limit=1_000_000)
+    assert all(made.model_digest == digests[made.version] for _, made in rows)
+    served.until(lambda: len(workers()) == 1)
+
+
+def test_a_killed_model_process_is_restarted_and_answers_again(served: Served) -> None:
+    assert served.post("/predict/churn", GOOD).status == 200
+    for _ in range(2):
+        (worker,) = workers()
+        worker.send_signal(signal.SIGKILL)
+        served.until(lambda gone=worker.pid: gone not in {one.pid for one in workers()})
+        served.until(lambda: served.post("/predict/churn", GOOD).status == 200)
+        (fresh,) = workers()
+        assert fresh.pid != worker.pid
+
+
+def test_a_request_in_a_dying_process_is_told_to_try_again(served: Served) -> None:
+    (worker,) = workers()
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(served.post, "/predict/churn", {**GOOD, "city": "Sloth"})
+        time.sleep(0.2)
+        worker.send_signal(signal.SIGKILL)
+        reply = slow.result()
+    assert reply.status in (200, 503)  # it may have been answered just before
+    if reply.status == 503:
+        assert reply.headers["retry-after"] == "1"
+
+
+def test_a_canary_that_dies_costs_no_caller_an_answer(served: Served) -> None:
+    served.deploy((1, 50.0), (2, 50.0))
+    served.until(lambda: len(workers()) == 2)
+    records = [{**GOOD, "id": number} for number in range(100)]
+    served.until(
+        lambda: (
+            {one["version"] for one in served.post("/predict/churn", records).body["predictions"]} == {1, 2}
+        )
+    )
+    newest = max(workers(), key=lambda worker: worker.create_time())
+    stop = threading.Event()
+    statuses: Counter[int] = Counter()
+
+    def hammer() -> None:
+        while not stop.is_set():
+            statuses[served.post("/predict/churn", records).status] += 1
+
+    with ThreadPoolExecutor(2) as pool:
+        running = [pool.submit(hammer) for _ in range(2)]
+        served.until(lambda: statuses[200] > 3)
+        newest.send_signal(signal.SIGKILL)
+        before = statuses[200]
+        served.until(lambda: statuses[200] > before + 3)
+        stop.set()
+        for one in running:
+            one.result()
+    assert set(statuses) == {200}
+
+
+def test_shares_over_http_are_about_those_asked_for_and_sticky(served: Served) -> None:
+    served.deploy((1, 75.0), (2, 25.0))
+    records = [{**GOOD, "id": number} for number in range(2000)]
+
+    def versions() -> list[int]:
+        return [one["version"] for one in served.post("/predict/churn", records).body["predictions"]]
+
+    served.until(lambda: 2 in versions())
+    first = versions()
+    assert 0.2 < first.count(2) / 2000 < 0.3
+    assert versions() == first
+    before = served.deployments["churn"].revision
+    served.deploy((1, 50.0), (2, 50.0))
+    assert served.deployments["churn"].revision == before + 1
+    served.until(lambda: versions() != first)
+    later = versions()
+    assert all(now == 2 for now, then in zip(later, first, strict=True) if then == 2)
+
+
+def test_a_pinned_version_never_answers_for_another(served: Served) -> None:
+    served.deploy((1, 100.0), (2, 0.0))
+    served.until(lambda: len(workers()) == 2)
+    served.until(lambda: served.post("/predict/churn?version=2", GOOD).status == 200)
+    newest = max(workers(), key=lambda worker: worker.create_time())
+    newest.send_signal(signal.SIGKILL)
+    for _ in range(20):
+        reply = served.post("/predict/churn?version=2", GOOD)
+        assert reply.status in (200, 503)
+        if reply.status == 200:
+            assert reply.body["predictions"][0]["version"] == 2
+
+
+def test_a_bundle_that_cannot_be_loaded_leaves_the_old_version_serving(served: Served) -> None:
+    broken = served.store.blobs.put(b'{"not": "a manifest"}')
+    former = served.deployments["churn"]
+    served.deployments["churn"] = Deployment("churn", 99, NOW, (Route(9, broken, "champion", 100.0),))
+    time.sleep(0.5)
+    assert served.post("/predict/churn", GOOD).body["predictions"][0]["version"] == 1
+    served.deployments["churn"] = former
+
+
+def test_a_loop_no_longer_deployed_is_no_longer_served(served: Served) -> None:
+    served.deployments.clear()
+    served.until(lambda: served.post("/predict/churn", GOOD).status == 404)
+    served.until(lambda: workers() == [])
+
+
+def test_stopping_finishes_the_requests_in_flight(trained: tuple[Store, list[ModelVersion]]) -> None:
+    found = Served(*trained)
+    found.deploy((1, 100.0))
+    with ThreadPoolExecutor(3) as pool:
+        with found.up():
+            assert found.post("/predict/churn", GOOD).status == 200
+            slow = [pool.submit(found.post, "/predict/churn", {**GOOD, "city": "Sloth"}) for _ in range(3)]
+            assert found.plane is not None
+            served = next(iter(found.plane._served.values()))
+            found.until(lambda: served.users == 3)
+        assert [one.result().status for one in slow] == [200, 200, 200]
+    assert workers() == []
+
+
+def test_a_port_in_use_is_said(trained: tuple[Store, list[ModelVersion]]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(Conflict, match=f"Port {port} on 127.0.0.1 is in use"):
+            listen("127.0.0.1", port)
+    with pytest.raises(Conflict, match="65535"):
+        listen("127.0.0.1", 70_000)
+    with pytest.raises(Conflict):
+        listen("203.0.113.1", 0)
+
+
+def test_a_server_that_cannot_start_says_why_and_leaves_nothing(
+    trained: tuple[Store, list[ModelVersion]],
+) -> None:
+    store, _ = trained
+
+    def unreadable() -> dict[str, Deployment]:
+        raise ModelError("cannot be read")
+
+    plane = Plane(store, Clock(), ["false"], unreadable)
+    server = ServerThread(data_plane(plane), plane)
+    with pytest.raises(ModelError, match="cannot be read"), server:
+        pass
+    listen("127.0.0.1", server.port).close()
+
+
+@pytest.mark.parametrize(
+    "command", [["/nowhere/python"], ["false"], [sys.executable, "-c", "import os; os.abort()"]]
+)
+def test_a_model_process_that_never_comes_up_is_said(
+    trained: tuple[Store, list[ModelVersion]], command: list[str]
+) -> None:
+    store, versions = trained
+    deployment = Deployment("churn", 1, NOW, (Route(1, versions[0].bundle, "champion", 100.0),))
+    plane = Plane(store, Clock(), command, lambda: {"churn": deployment})
+    found = Served(store, versions)
+    with ServerThread(data_plane(plane), plane) as server:
+        found.port = server.port
+        reply = found.post("/predict/churn", GOOD)
+        assert reply.status == 503
+        assert "cannot be served" in reply.body["error"]
+        assert found.get("/v2/models/churn/ready").status == 503
+
+
+def test_model_processes_see_no_credentials(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    (worker,) = workers()
+    names = set(worker.environ())
+    assert "PATH" in names
+    assert not {
+        name for name in names if any(word in name for word in ("TOKEN", "SECRET", "PASSWORD", "KEY"))
+    }
+    done = subprocess.run(["true"], check=True)
+    assert done.returncode == 0
+    assert os.getpid() != worker.pid
+
+
+# -- routing, pure
+
+
+def deployment(percent: float) -> Deployment:
+    routes = (Route(1, "a", "champion", 100 - percent), Route(2, "b", "canary", percent))
+    return Deployment("churn", 1, NOW, routes)
+
+
+@given(st.text(), st.floats(0, 100), st.floats(0, 100))
+def test_a_key_that_met_the_canary_meets_it_at_any_larger_share(key: str, one: float, two: float) -> None:
+    low, high = sorted((one, two))
+    if choose(deployment(low), key).version == 2:
+        assert choose(deployment(high), key).version == 2
+    assert choose(deployment(0), key).version == 1
+    assert choose(deployment(100), key).version == 2
+    assert choose(deployment(low), key) == choose(deployment(low), key)
+
+
+@pytest.mark.parametrize("percent", [1, 5, 25, 50, 99])
+@pytest.mark.parametrize("keyed", [True, False])
+def test_shares_are_those_asked_for(percent: float, keyed: bool) -> None:
+    rows = 20_000
+    met = sum(choose(deployment(percent), str(n) if keyed else None).version == 2 for n in range(rows))
+    spread = 5 * (percent / 100 * (1 - percent / 100) / rows) ** 0.5
+    assert abs(met / rows - percent / 100) < spread
+
+
+def test_another_challenger_meets_other_keys() -> None:
+    second = Deployment("churn", 2, NOW, (Route(1, "a", "champion", 50), Route(3, "c", "canary", 50)))
+    keys = [str(number) for number in range(1000)]
+    met = {key for key in keys if choose(deployment(50), key).version == 2}
+    again = {key for key in keys if choose(second, key).version == 3}
+    assert 0.3 < len(met & again) / len(met) < 0.7
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "text"),
+    [
+        ("Int64", 7, "7"),
+        ("Int64", 7.0, "7"),
+        ("Int64", "7", "7"),
+        ("Int64", 7.5, "7.5"),
+        ("Float64", 7, "7.0"),
+        ("Float64", 7.5, "7.5"),
+        ("String", "", ""),
+        ("Int64", None, None),
+        ("Boolean", True, "True"),
+    ],
+)
+def test_a_key_is_one_text_however_it_is_written(dtype: str, value: Any, text: str | None) -> None:
+    signature = Signature((Field("id", dtype),), (), "binary", key="id")
+    assert key_text(value, signature) == text
