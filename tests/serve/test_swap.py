@@ -14,9 +14,10 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
-import psutil
+import psutil  # type: ignore[import-untyped]  # has no types of its own
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,6 +44,10 @@ def workers() -> list[psutil.Process]:
     ]
 
 
+def has_gone(pid: int) -> bool:
+    return pid not in {worker.pid for worker in workers()}
+
+
 def test_versions_are_swapped_under_load_without_a_failed_request(served: Served) -> None:
     stop = threading.Event()
     statuses: Counter[int] = Counter()
@@ -63,6 +68,9 @@ def test_versions_are_swapped_under_load_without_a_failed_request(served: Served
             seen.update(one["version"] for one in answer["predictions"])
         connection.close()
 
+    def answered_or_failed(wanted: list[int], before: Counter[int]) -> bool:
+        return bool(wrong) or all(seen[number] > before[number] + 5 for number in wanted)
+
     with ThreadPoolExecutor(6) as pool:
         running = [pool.submit(hammer, place) for place in range(6)]
         try:
@@ -70,7 +78,7 @@ def test_versions_are_swapped_under_load_without_a_failed_request(served: Served
                 before = seen.copy()
                 served.deploy(*shares)
                 wanted = [number for number, percent in shares if percent]
-                served.until(lambda w=wanted, b=before: all(seen[n] > b[n] + 5 for n in w) or bool(wrong))
+                served.until(partial(answered_or_failed, wanted, before))
         finally:
             stop.set()
         for one in running:
@@ -93,7 +101,7 @@ def test_a_killed_model_process_is_restarted_and_answers_again(served: Served) -
     for _ in range(2):
         (worker,) = workers()
         worker.send_signal(signal.SIGKILL)
-        served.until(lambda gone=worker.pid: gone not in {one.pid for one in workers()})
+        served.until(partial(has_gone, worker.pid))
         served.until(lambda: served.post("/predict/churn", GOOD).status == 200)
         (fresh,) = workers()
         assert fresh.pid != worker.pid

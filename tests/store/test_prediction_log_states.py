@@ -84,7 +84,7 @@ class Log(RuleBasedStateMachine):
 
     @rule(loop=LOOPS, limit=st.integers(1, 3))
     def listen(self, loop: str, limit: int) -> None:
-        """A reader that keeps its place hears every newest label, though never one twice at the same place."""
+        """A reader that keeps its place hears every newest label, never one twice at the same place."""
         for one in self.log.labelled(loop, after=self.cursor[loop], limit=limit):
             assert one.label_sequence > self.cursor[loop]
             self.cursor[loop] = one.label_sequence

@@ -159,7 +159,9 @@ class Plane:
             worker = WorkerProcess([*self._command, digest], manifest.loop)
             try:
                 await worker.start()
-            except asyncio.CancelledError:  # stopped while a version comes up: its process must not be left behind
+            except (
+                asyncio.CancelledError
+            ):  # stopped while a version comes up: its process must not be left behind
                 await worker.stop()
                 raise
         except (NoriaError, msgspec.DecodeError) as error:
@@ -230,7 +232,7 @@ class Plane:
             key_text(record.get(signature.key) if signature.key else None, signature) for record in records
         ]
         parts = [main] if version is not None else self._divide(loop, main, keys)
-        held = [main.served, *(part.served for part in parts)]
+        held = [main.served, *(part.served for part in parts if part.served is not main.served)]
         for served in held:
             served.users += 1
         try:
