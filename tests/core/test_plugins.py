@@ -29,15 +29,11 @@ def test_a_package_that_is_not_installed_is_named_with_what_to_install(
 ) -> None:
     monkeypatch.delitem(sys.modules, "noria.flavors.xgboost", raising=False)
     monkeypatch.setitem(sys.modules, "xgboost", None)
-    with pytest.raises(
-        MissingExtra, match=r"xgboost is needed for the flavor 'xgboost': pip install 'noria\[xgb"
-    ):
+    with pytest.raises(MissingExtra, match=r"xgboost is needed for the flavor 'xgboost': pip install 'noria\[xgb"):
         load_plugin("flavor", "xgboost")
 
 
-def test_another_package_adds_a_plugin_by_an_entry_point(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_package_adds_a_plugin_by_an_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_flavors.py").write_text("class Catboost:\n    pass\n")
     info = tmp_path / "my_flavors-1.0.dist-info"
     info.mkdir()

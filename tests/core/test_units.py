@@ -27,9 +27,7 @@ def test_durations_are_read_as_people_write_them(written: Duration, meant: timed
     assert parse_duration(written) == meant
 
 
-@pytest.mark.parametrize(
-    "written", ["", "30", "30x", "d30", "-3d", -1, True, None, float("nan"), "9" * 30 + "d"]
-)
+@pytest.mark.parametrize("written", ["", "30", "30x", "d30", "-3d", -1, True, None, float("nan"), "9" * 30 + "d"])
 def test_what_is_no_duration_is_refused_with_advice(written: Duration) -> None:
     with pytest.raises(ValueError, match=r"unit|duration|negative|long"):
         parse_duration(written)

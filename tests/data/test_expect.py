@@ -166,9 +166,7 @@ def test_the_report_stops_the_turn_by_policy() -> None:
 @given(st.lists(st.none() | st.floats() | st.sampled_from([1.0, 2.0])))
 def test_every_row_is_either_kept_or_set_aside(numbers: list[float | None]) -> None:
     frame = pl.DataFrame({"n": pl.Series(numbers, dtype=pl.Float64)})
-    kept, quarantined, report = judge(
-        frame, [Unique("n"), Between("n", 0, 5), NotMissing("n")], Csv("n.csv"), NOW
-    )
+    kept, quarantined, report = judge(frame, [Unique("n"), Between("n", 0, 5), NotMissing("n")], Csv("n.csv"), NOW)
     assert kept.height + quarantined.height == frame.height
     assert report.quarantined == quarantined.height
     left = kept["n"].to_list()

@@ -40,9 +40,7 @@ def blobs(tmp_path: Path) -> FolderBlobs:
 
 @pytest.fixture
 def take(blobs: FolderBlobs) -> Take:
-    def make(
-        frame: pl.DataFrame, source: Csv = SOURCE, **options: Any
-    ) -> tuple[DatasetVersion, pl.DataFrame]:
+    def make(frame: pl.DataFrame, source: Csv = SOURCE, **options: Any) -> tuple[DatasetVersion, pl.DataFrame]:
         return snapshot(frame, source, blobs, loop="churn", now=NOW, **options)
 
     return make
@@ -139,9 +137,7 @@ def test_a_column_that_changed_its_type_is_named_with_an_example(take: Take) -> 
 def test_numbers_may_widen_and_empty_columns_get_a_type(take: Take) -> None:
     whole, _ = take(rows(x=list(range(20)), note=pl.Series([None] * 20, dtype=pl.String)))
     assert take(rows(note=list(range(20))), previous=whole)[0].rows == 20
-    assert (
-        take(rows(x=pl.Series([None] * 20, dtype=pl.String), note=["a"] * 20), previous=whole)[0].rows == 20
-    )
+    assert take(rows(x=pl.Series([None] * 20, dtype=pl.String), note=["a"] * 20), previous=whole)[0].rows == 20
 
 
 def test_served_rows_join_without_repeats(take: Take) -> None:

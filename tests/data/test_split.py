@@ -54,9 +54,7 @@ def test_without_a_rule_the_newest_fifth_or_a_random_fifth_is_held_out() -> None
         (DAYS.head(1), TIMED, "nothing to split"),
     ],
 )
-def test_a_time_split_that_cannot_be_says_why_and_what_to_do(
-    frame: pl.DataFrame, source: Csv, said: str
-) -> None:
+def test_a_time_split_that_cannot_be_says_why_and_what_to_do(frame: pl.DataFrame, source: Csv, said: str) -> None:
     with pytest.raises(DataError) as raised:
         split(frame, TimeSplit(test="30d"), source)
     assert said in str(raised.value)

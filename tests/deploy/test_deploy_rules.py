@@ -37,9 +37,7 @@ def test_it_holds_until_time_and_requests_are_enough_and_says_what_it_waits_for(
 
 
 def test_it_rolls_back_when_errors_double_to_a_sure_harm() -> None:
-    bad = decide(
-        seconds=0, challenger={"requests": 200, "errors": 60}, champion={"requests": 2000, "errors": 100}
-    )
+    bad = decide(seconds=0, challenger={"requests": 200, "errors": 60}, champion={"requests": 2000, "errors": 100})
     assert bad.action == "roll back"
     assert "60 of 200" in bad.sentence
 

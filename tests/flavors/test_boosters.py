@@ -89,9 +89,7 @@ def test_xgboost_objectives_that_give_labels_or_margins_are_understood(
 def test_pandas_categories_are_known_after_loading(numbers: Any, price: Any) -> None:
     frame = pd.DataFrame({"a": numbers[:, 0], "kind": pd.Categorical(["p", "q"] * (len(price) // 2))})
     data = lightgbm.Dataset(frame, price)
-    model = lightgbm.train(
-        {"verbose": -1, "num_threads": 1, "min_data_per_group": 1}, data, num_boost_round=4
-    )
+    model = lightgbm.train({"verbose": -1, "num_threads": 1, "min_data_per_group": 1}, data, num_boost_round=4)
     loaded = of_lightgbm.load(of_lightgbm.save(model))
     assert np.array_equal(loaded.predict(frame), model.predict(frame))
     tree = xgboost.train({"nthread": 1}, xgboost.DMatrix(frame, price, enable_categorical=True), 4)

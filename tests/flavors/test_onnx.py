@@ -50,14 +50,10 @@ def test_a_regression_gives_numbers_from_bytes(numbers: Any, price: Any) -> None
 
 
 def test_a_model_of_one_input_a_column_takes_frames(x: Any, price: Any) -> None:
-    columns = ColumnTransformer(
-        [("text", OneHotEncoder(sparse_output=False), ["kind"])], remainder="passthrough"
-    )
+    columns = ColumnTransformer([("text", OneHotEncoder(sparse_output=False), ["kind"])], remainder="passthrough")
     frame = x if isinstance(x, pd.DataFrame) else pd.DataFrame(x.to_dict(as_series=False))
     model = make_pipeline(columns, LinearRegression()).fit(frame, price)
-    kinds = [(name, FloatTensorType([None, 1])) for name in ("size", "age")] + [
-        ("kind", StringTensorType([None, 1]))
-    ]
+    kinds = [(name, FloatTensorType([None, 1])) for name in ("size", "age")] + [("kind", StringTensorType([None, 1]))]
     loaded = onnx.load(onnx.save(to_onnx(model, initial_types=kinds)))
     assert np.allclose(loaded.predict(x).ravel(), model.predict(frame), atol=1e-3)
 

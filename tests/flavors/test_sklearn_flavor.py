@@ -69,9 +69,7 @@ def prepared(model: Any, encoder: Any = None) -> Pipeline:
 CLASSIFIERS: dict[str, Callable[[], Any]] = {
     "logistic": lambda: prepared(LogisticRegression()),
     "target encoder": lambda: prepared(LogisticRegression(), TargetEncoder(random_state=0)),
-    "ordinal encoder": lambda: prepared(
-        HistGradientBoostingClassifier(max_iter=5, random_state=0), OrdinalEncoder()
-    ),
+    "ordinal encoder": lambda: prepared(HistGradientBoostingClassifier(max_iter=5, random_state=0), OrdinalEncoder()),
     "forest": lambda: prepared(RandomForestClassifier(5, random_state=0)),
     "boosting": lambda: prepared(GradientBoostingClassifier(n_estimators=3)),
     "calibrated": lambda: prepared(CalibratedClassifierCV(GaussianNB(), cv=2), OrdinalEncoder()),
@@ -86,23 +84,17 @@ CLASSIFIERS: dict[str, Callable[[], Any]] = {
     "stacking": lambda: StackingClassifier(
         [("a", prepared(LogisticRegression())), ("b", prepared(DummyClassifier()))], cv=2
     ),
-    "voting": lambda: VotingClassifier(
-        [("a", prepared(LogisticRegression())), ("b", prepared(SGDClassifier()))]
-    ),
+    "voting": lambda: VotingClassifier([("a", prepared(LogisticRegression())), ("b", prepared(SGDClassifier()))]),
     "neighbours": lambda: prepared(KNeighborsClassifier(algorithm="kd_tree")),
     "selected": lambda: make_pipeline(prepared(SelectKBest(f_classif, k=2)), LogisticRegression()),
     "lightgbm": lambda: prepared(LGBMClassifier(n_estimators=3, verbose=-1, n_jobs=1)),
 }
 REGRESSORS: dict[str, Callable[[], Any]] = {
-    "log1p": lambda: TransformedTargetRegressor(
-        prepared(LinearRegression()), func=np.log1p, inverse_func=np.expm1
-    ),
+    "log1p": lambda: TransformedTargetRegressor(prepared(LinearRegression()), func=np.log1p, inverse_func=np.expm1),
     "log": lambda: TransformedTargetRegressor(
         prepared(RandomForestRegressor(5, random_state=0)), func=np.log, inverse_func=np.exp
     ),
-    "quantiles": lambda: TransformedTargetRegressor(
-        prepared(Ridge()), transformer=QuantileTransformer(n_quantiles=20)
-    ),
+    "quantiles": lambda: TransformedTargetRegressor(prepared(Ridge()), transformer=QuantileTransformer(n_quantiles=20)),
     "hist": lambda: prepared(HistGradientBoostingRegressor(max_iter=5, loss="poisson"), OrdinalEncoder()),
     "tweedie": lambda: prepared(TweedieRegressor(power=1.5)),
     "spline": lambda: prepared(make_pipeline(SplineTransformer(), Ridge()), OrdinalEncoder()),
@@ -241,7 +233,7 @@ def test_an_open_file_is_refused(tmp_path: Path) -> None:
 
 @QUIET
 def test_a_search_over_distributions_says_to_return_its_best_estimator(numbers: Any, price: Any) -> None:
-    from scipy.stats import uniform  # type: ignore[import-untyped]
+    from scipy.stats import uniform
 
     search = RandomizedSearchCV(Ridge(), {"alpha": uniform(0, 1)}, n_iter=2, cv=2, random_state=0)
     search.fit(numbers, price)

@@ -172,11 +172,7 @@ def test_a_types_text_names_the_type(kind: pl.DataType) -> None:
 
 
 anything = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(st.characters(codec=None, categories=None)),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None, categories=None)),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=5,
 )
@@ -205,8 +201,6 @@ def test_whole_numbers_are_exact(values: list[int | None]) -> None:
     assert cast_records([{"x": value} for value in values], [Field("x", "Int64")])["x"].to_list() == values
 
 
-@given(
-    st.lists(st.floats(allow_nan=False, allow_infinity=False) | st.none() | st.integers(-5, 5), max_size=20)
-)
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False) | st.none() | st.integers(-5, 5), max_size=20))
 def test_floats_are_exact(values: list[float | None]) -> None:
     assert cast_records([{"x": value} for value in values], [Field("x", "Float64")])["x"].to_list() == values

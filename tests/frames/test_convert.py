@@ -67,9 +67,7 @@ def test_pandas_frames_have_the_types_their_users_expect() -> None:
 
 
 def test_a_text_column_has_one_type_whatever_is_missing() -> None:
-    full, empty = (
-        to_kind(pl.DataFrame({"t": pl.Series(v, dtype=pl.String)}), "pandas") for v in (["a"], [None])
-    )
+    full, empty = (to_kind(pl.DataFrame({"t": pl.Series(v, dtype=pl.String)}), "pandas") for v in (["a"], [None]))
     none = to_kind(pl.DataFrame({"t": pl.Series([], dtype=pl.String)}), "pandas")
     assert full["t"].dtype == empty["t"].dtype == none["t"].dtype
 

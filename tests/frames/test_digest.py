@@ -37,9 +37,7 @@ def test_memory_layout_makes_no_difference(frame: pl.DataFrame, data: st.DataObj
 
 
 @given(
-    dataframes(
-        min_cols=1, max_cols=3, min_size=2, max_size=10, allowed_dtypes=[pl.Int64, pl.String], allow_null=True
-    )
+    dataframes(min_cols=1, max_cols=3, min_size=2, max_size=10, allowed_dtypes=[pl.Int64, pl.String], allow_null=True)
 )
 def test_another_order_of_rows_is_another_content(frame: pl.DataFrame) -> None:
     turned = frame.reverse()

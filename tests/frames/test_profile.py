@@ -32,9 +32,7 @@ def test_counts_add_up_to_the_rows(frame: pl.DataFrame) -> None:
 
 @given(frames, st.data())
 def test_other_rows_are_counted_whole_too(frame: pl.DataFrame, data: st.DataObject) -> None:
-    other = data.draw(
-        dataframes(cols=None, max_size=20, allowed_dtypes=KINDS, allow_null=True, min_cols=1, max_cols=3)
-    )
+    other = data.draw(dataframes(cols=None, max_size=20, allowed_dtypes=KINDS, allow_null=True, min_cols=1, max_cols=3))
     other = other.rename(dict(zip(other.columns, frame.columns, strict=False)))
     for counted in count_into(profile_frame(frame), other):
         assert counted.rows == other.height
@@ -113,9 +111,7 @@ def test_a_column_that_changed_its_type_counts_as_missing_not_as_something_else(
 def test_blocks_follow_time_and_add_up() -> None:
     start = datetime(2024, 1, 1, tzinfo=UTC)
     rows = 1000
-    frame = pl.DataFrame(
-        {"t": [start + timedelta(hours=n) for n in range(rows)], "x": [n // 250 for n in range(rows)]}
-    )
+    frame = pl.DataFrame({"t": [start + timedelta(hours=n) for n in range(rows)], "x": [n // 250 for n in range(rows)]})
     mixed = frame.sample(fraction=1.0, shuffle=True, seed=3)
     profile = profile_frame(mixed, time="t")
     column = profile.column("x")

@@ -64,11 +64,7 @@ def edit_body(dice: random.Random, body: bytes) -> bytes:
         name = dice.choice(sorted(fields))
         value = fields[name]
         fields[name] = (
-            value + 1
-            if isinstance(value, int)
-            else {**value, "place": -1}
-            if name == "facts"
-            else f"{value}0"
+            value + 1 if isinstance(value, int) else {**value, "place": -1} if name == "facts" else f"{value}0"
         )
         return json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
     if how == "space":
@@ -78,11 +74,7 @@ def edit_body(dice: random.Random, body: bytes) -> bytes:
     place = dice.randrange(len(body))
     if how == "byte":
         return body[:place] + bytes([body[place] ^ (1 << dice.randrange(8))]) + body[place + 1 :]
-    return (
-        body[:place] + body[place + (how == "less") :]
-        if how == "less"
-        else body[:place] + b"0" + body[place:]
-    )
+    return body[:place] + body[place + (how == "less") :] if how == "less" else body[:place] + b"0" + body[place:]
 
 
 def test_each_of_a_thousand_edits_is_found(ledger: SqliteLedger, tmp_path: Path) -> None:

@@ -40,15 +40,11 @@ def expected(path: Path) -> list[tuple[int, str]]:
 
 
 @pytest.mark.parametrize("path", SHAPES, ids=lambda path: path.stem)
-def test_every_fault_of_a_shape_is_found_at_once_at_its_line(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_fault_of_a_shape_is_found_at_once_at_its_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(path.parent)
     faults = list(check(load(path).loop))
     for line, text in expected(path):
-        hit = next(
-            (fault for fault in faults if fault.where == f"{path.name}:{line}" and text in str(fault)), None
-        )
+        hit = next((fault for fault in faults if fault.where == f"{path.name}:{line}" and text in str(fault)), None)
         assert hit is not None, f"{path.name}:{line}: {text}\nnot among\n" + "\n".join(map(str, faults))
         faults.remove(hit)
     assert faults == []

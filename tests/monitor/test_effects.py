@@ -42,9 +42,7 @@ def windows_without_change(levels: int, n: int, m: int, repeats: int = 200) -> l
 @pytest.mark.parametrize("levels", [2, 11, 50])
 @pytest.mark.parametrize(("n", "m"), [(20_000, 2_000), (5_000, 5_000), (100_000, 1_000)])
 @pytest.mark.parametrize("distance", [population_stability_index, total_variation])
-def test_the_mean_distance_is_nothing_when_nothing_moved(
-    distance: Distance, levels: int, n: int, m: int
-) -> None:
+def test_the_mean_distance_is_nothing_when_nothing_moved(distance: Distance, levels: int, n: int, m: int) -> None:
     sizes = [distance(a, b) for a, b in windows_without_change(levels, n, m)]
     uncorrected = (levels - 1) * (1 / n + 1 / m)
     assert abs(np.mean(sizes)) < 3.5 * np.std(sizes) / np.sqrt(len(sizes)) + 0.15 * uncorrected

@@ -39,9 +39,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
         yield found
 
 
-def add(
-    ledger: Ledger, stage: Stage = Stage.candidate, outcome: Outcome = Outcome.passed, loop: str = "churn"
-) -> int:
+def add(ledger: Ledger, stage: Stage = Stage.candidate, outcome: Outcome = Outcome.passed, loop: str = "churn") -> int:
     name = new_id()
     files = (Artifact("bundle.json", "b", 1), Artifact("model.skops", name, 5), Artifact("code/l.py", "c", 1))
     run = Run(name, loop, "turn", "finished", NOW, bundle=f"blake3:{name}", artifacts=files)
@@ -129,9 +127,7 @@ def test_a_decision_is_made_once_and_audited(ledger: Ledger, approved: bool) -> 
     with pytest.raises(Conflict, match="awaits no decision"):
         decide(ledger, "churn", number, approved=approved, by="ann", role="risk", now=NOW)
     ledger.write(lambda tx: move(tx, "churn", number, Stage.awaiting_approval, "test"))
-    decided = decide(
-        ledger, "churn", number, approved=approved, by="ann", role="risk", now=NOW, comment="fine"
-    )
+    decided = decide(ledger, "churn", number, approved=approved, by="ann", role="risk", now=NOW, comment="fine")
     assert decided.decision is not None
     assert decided.decision.approved is approved
     with pytest.raises(Conflict, match=r"already (approved|rejected) by ann"):
@@ -157,9 +153,7 @@ def test_of_two_people_deciding_at_once_one_is_told(ledger: Ledger) -> None:
         assert sum(pool.map(say, range(8))) == 1
 
 
-moves = st.tuples(
-    st.sampled_from(["add", "fail", "promote", "move"]), st.integers(1, 4), st.sampled_from(list(Stage))
-)
+moves = st.tuples(st.sampled_from(["add", "fail", "promote", "move"]), st.integers(1, 4), st.sampled_from(list(Stage)))
 
 
 @settings(max_examples=40, deadline=None)

@@ -126,9 +126,7 @@ class Served:
 
     @contextmanager
     def up(self) -> Iterator[Served]:
-        plane = Plane(
-            self.store, Clock(), worker_command(self.store), lambda: dict(self.deployments), refresh_s=0.05
-        )
+        plane = Plane(self.store, Clock(), worker_command(self.store), lambda: dict(self.deployments), refresh_s=0.05)
         with ServerThread(data_plane(plane), plane) as server:
             self.port, self.plane = server.port, plane
             yield self

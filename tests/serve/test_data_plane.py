@@ -138,9 +138,7 @@ def test_too_large_bodies_and_batches_are_refused_and_the_server_goes_on(steady:
         ("GET", "/v2/models/churn/infer", "POST"),
     ],
 )
-def test_a_wrong_method_is_said_with_the_right_one(
-    steady: Served, method: str, path: str, allowed: str
-) -> None:
+def test_a_wrong_method_is_said_with_the_right_one(steady: Served, method: str, path: str, allowed: str) -> None:
     reply = steady.request(method, path)
     assert reply.status == 405
     assert reply.headers["allow"] == allowed
@@ -215,9 +213,7 @@ def test_what_a_record_must_hold_can_be_asked(steady: Served) -> None:
 
 
 def test_labels_meet_predictions_by_key_and_by_id(steady: Served) -> None:
-    answers = steady.post(
-        "/predict/churn", [{**GOOD, "id": 900}, {**GOOD, "id": 901}, {**GOOD, "id": 902}]
-    ).body
+    answers = steady.post("/predict/churn", [{**GOOD, "id": 900}, {**GOOD, "id": 901}, {**GOOD, "id": 902}]).body
     ids = [one["id"] for one in answers["predictions"]]
     reply = steady.post(
         "/labels/churn",
@@ -258,8 +254,7 @@ COLUMNS = {"age": ("INT64", [40, 50]), "city": ("BYTES", ["Oslo", "Rome"]), "bon
 
 def tensors(shape: list[int] | None = None) -> list[dict[str, Any]]:
     return [
-        {"name": name, "datatype": kind, "shape": shape or [2], "data": data}
-        for name, (kind, data) in COLUMNS.items()
+        {"name": name, "datatype": kind, "shape": shape or [2], "data": data} for name, (kind, data) in COLUMNS.items()
     ]
 
 
@@ -288,9 +283,7 @@ def test_tensors_give_what_records_give(steady: Served, shape: list[int]) -> Non
         "name": "prediction", "datatype": "INT64", "shape": [2], "data": [one["prediction"] for one in plain],
     }  # fmt: skip
     assert outputs["probabilities"]["shape"] == [2, 2]
-    assert outputs["probabilities"]["data"] == [
-        share for one in plain for share in one["probabilities"].values()
-    ]
+    assert outputs["probabilities"]["data"] == [share for one in plain for share in one["probabilities"].values()]
 
 
 def test_nested_data_is_flat_data(steady: Served) -> None:

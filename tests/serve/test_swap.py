@@ -38,9 +38,7 @@ def workers() -> list[psutil.Process]:
     return [
         child
         for child in psutil.Process().children(recursive=True)
-        if child.is_running()
-        and child.status() != psutil.STATUS_ZOMBIE
-        and "noria.loop.worker" in child.cmdline()
+        if child.is_running() and child.status() != psutil.STATUS_ZOMBIE and "noria.loop.worker" in child.cmdline()
     ]
 
 
@@ -85,9 +83,7 @@ def test_versions_are_swapped_under_load_without_a_failed_request(served: Served
             one.result()
     assert not wrong
     assert set(statuses) == {200}
-    recorded = Counter(
-        made.version for _, made in served.store.predictions.predictions("churn", limit=1_000_000)
-    )
+    recorded = Counter(made.version for _, made in served.store.predictions.predictions("churn", limit=1_000_000))
     assert recorded[1] >= seen[1]
     assert recorded[2] >= seen[2]
     digests = {v.version: v.model_digest for v in served.versions}
@@ -124,9 +120,7 @@ def test_a_canary_that_dies_costs_no_caller_an_answer(served: Served) -> None:
     served.until(lambda: len(workers()) == 2)
     records = [{**GOOD, "id": number} for number in range(100)]
     served.until(
-        lambda: (
-            {one["version"] for one in served.post("/predict/churn", records).body["predictions"]} == {1, 2}
-        )
+        lambda: {one["version"] for one in served.post("/predict/churn", records).body["predictions"]} == {1, 2}
     )
     newest = max(workers(), key=lambda worker: worker.create_time())
     stop = threading.Event()
@@ -237,9 +231,7 @@ def test_a_server_that_cannot_start_says_why_and_leaves_nothing(
     listen("127.0.0.1", server.port).close()
 
 
-@pytest.mark.parametrize(
-    "command", [["/nowhere/python"], ["false"], [sys.executable, "-c", "import os; os.abort()"]]
-)
+@pytest.mark.parametrize("command", [["/nowhere/python"], ["false"], [sys.executable, "-c", "import os; os.abort()"]])
 def test_a_model_process_that_never_comes_up_is_said(
     trained: tuple[Store, list[ModelVersion]], command: list[str]
 ) -> None:
@@ -259,9 +251,7 @@ def test_model_processes_see_no_credentials(served: Served, monkeypatch: pytest.
     (worker,) = workers()
     names = set(worker.environ())
     assert "PATH" in names
-    assert not {
-        name for name in names if any(word in name for word in ("TOKEN", "SECRET", "PASSWORD", "KEY"))
-    }
+    assert not {name for name in names if any(word in name for word in ("TOKEN", "SECRET", "PASSWORD", "KEY"))}
     done = subprocess.run(["true"], check=True)
     assert done.returncode == 0
     assert os.getpid() != worker.pid

@@ -42,11 +42,7 @@ def shop(tmp_path: Path) -> Iterator[Store]:
     def change(tx: Transaction) -> None:
         plan = {"approval": {"type": "Approval", "role": "risk-officer"}}
         tx.put(LoopRecord("churn", "loop.py", plan, "blake3:00", NOW, NOW))
-        tx.put(
-            ModelVersion(
-                "churn", 1, NOW, "r" * 32, "blake3:00", "blake3:00", "report", Stage.awaiting_approval
-            )
-        )
+        tx.put(ModelVersion("churn", 1, NOW, "r" * 32, "blake3:00", "blake3:00", "report", Stage.awaiting_approval))
 
     opened.ledger.write(change)
     yield opened
@@ -99,9 +95,7 @@ def test_change_declared_as_reading_stops_the_start(shop: Store) -> None:
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
-@pytest.mark.parametrize(
-    "host", ["evil.example", "127.0.0.1.evil.example", "", "localhost.evil", "[::ffff:1.2.3.4]"]
-)
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "", "localhost.evil", "[::ffff:1.2.3.4]"])
 def test_every_route_refuses_a_foreign_host(shop: Store, route: PageRoute, host: str) -> None:
     answer = request(make(shop), fill_in(route.path), route.method, headers={"host": host, **OWN})
     assert answer.status_code == 421
@@ -126,9 +120,7 @@ def test_change_from_another_site_is_refused_even_with_a_token(
     shop: Store, route: PageRoute, headers: dict[str, str]
 ) -> None:
     cookie, token = pair(shop)
-    answer = request(
-        make(shop), fill_in(route.path), "POST", headers={**headers, **cookie}, data={"token": token}
-    )
+    answer = request(make(shop), fill_in(route.path), "POST", headers={**headers, **cookie}, data={"token": token})
     assert answer.status_code == 403
 
 
@@ -155,9 +147,7 @@ def test_change_without_a_matching_token_is_refused(shop: Store, route: PageRout
 def test_approval_is_recorded_with_the_plans_role(shop: Store) -> None:
     cookie, token = pair(shop)
     fields = {"token": token, "decision": "approve", "by": "Ada\x00\u202e", "comment": "looks right"}
-    answer = request(
-        make(shop), "/loops/churn/models/1/decision", "POST", headers={**OWN, **cookie}, data=fields
-    )
+    answer = request(make(shop), "/loops/churn/models/1/decision", "POST", headers={**OWN, **cookie}, data=fields)
     assert (answer.status_code, answer.headers["location"]) == (303, "/loops/churn/models/1")
     with shop.ledger.read() as db:
         version = db.find(ModelVersion, loop="churn", version=1)
@@ -168,9 +158,7 @@ def test_approval_is_recorded_with_the_plans_role(shop: Store) -> None:
         "Ada",
         "risk-officer",
     )
-    again = request(
-        make(shop), "/loops/churn/models/1/decision", "POST", headers={**OWN, **cookie}, data=fields
-    )
+    again = request(make(shop), "/loops/churn/models/1/decision", "POST", headers={**OWN, **cookie}, data=fields)
     assert again.status_code == 409
 
 
@@ -195,8 +183,7 @@ def test_a_turn_is_ordered_once(shop: Store) -> None:
     cookie, token = pair(shop)
     app, fields = make(shop), {"token": token, "by": "Ada", "reason": "new rows"}
     statuses = [
-        request(app, "/loops/churn/turns", "POST", headers={**OWN, **cookie}, data=fields).status_code
-        for _ in range(2)
+        request(app, "/loops/churn/turns", "POST", headers={**OWN, **cookie}, data=fields).status_code for _ in range(2)
     ]
     assert statuses == [303, 409]
     with shop.ledger.read() as db:
@@ -209,9 +196,7 @@ def test_large_or_strange_bodies_are_refused(shop: Store) -> None:
     app, headers = make(shop), {**OWN, **cookie}
     big = {"token": token, "reason": "x" * 100_000}
     assert request(app, "/loops/churn/turns", "POST", headers=headers, data=big).status_code == 413
-    assert (
-        request(app, "/loops/churn/turns", "POST", headers=headers, json={"token": token}).status_code == 422
-    )
+    assert request(app, "/loops/churn/turns", "POST", headers=headers, json={"token": token}).status_code == 422
     many = {f"f{i}": "" for i in range(200)}
     assert request(app, "/loops/churn/turns", "POST", headers=headers, data=many).status_code == 422
 

@@ -103,9 +103,7 @@ class Log(RuleBasedStateMachine):
             assert [one for _, one in self.log.predictions(loop)] == good
             labelled = self.log.labelled(loop, limit=None)
             mine = {one.id for one in good}
-            assert {one.prediction.id: one.value for one in labelled} == {
-                k: v for k, v in newest.items() if k in mine
-            }
+            assert {one.prediction.id: one.value for one in labelled} == {k: v for k, v in newest.items() if k in mine}
             assert len(labelled) == len({one.prediction.id for one in labelled})
             total = [one for one in self.made if one.loop == loop]
             assert self.log.counts(loop, AT) == (len(total), len(total) - len(good), len(labelled))

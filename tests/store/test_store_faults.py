@@ -69,9 +69,7 @@ def assert_whole(store: Store, acknowledged: set[str]) -> None:
         halves[name] = halves.get(name, 0) + 1
     assert set(halves.values()) <= {2}
     assert acknowledged <= set(halves)
-    labelled = {
-        (one.prediction.key or "").split("/")[0] for one in store.predictions.labelled("churn", limit=None)
-    }
+    labelled = {(one.prediction.key or "").split("/")[0] for one in store.predictions.labelled("churn", limit=None)}
     assert acknowledged <= labelled
 
 
@@ -106,10 +104,7 @@ def small_disk(folder: Path) -> Iterator[Path]:
     place = folder / "small"
     place.mkdir()
     mounted = os.geteuid() == 0 and (
-        subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=1m", "none", place], capture_output=True
-        ).returncode
-        == 0
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", place], capture_output=True).returncode == 0
     )
     if not mounted:
         pytest.skip("a small disk can only be mounted by root")
@@ -144,8 +139,7 @@ def test_a_full_disk_is_said_and_nothing_is_half_written(tmp_path: Path) -> None
 def test_a_full_disk_for_predictions_keeps_whole_batches(tmp_path: Path) -> None:
     def batch(number: int) -> list[Prediction]:
         return [
-            Prediction(f"{number}/{place}", "churn", AT, 1, "", "champion", {"text": "x" * 2000})
-            for place in range(10)
+            Prediction(f"{number}/{place}", "churn", AT, 1, "", "champion", {"text": "x" * 2000}) for place in range(10)
         ]
 
     with small_disk(tmp_path) as disk, closing(SqlitePredictionLog(disk / "predictions.db")) as log:
@@ -195,9 +189,7 @@ print(len(list(blobs.digests())), blobs.put(b"small"))
 
 
 def test_a_blob_over_the_file_size_limit_leaves_nothing(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("full No space left")
     assert "\n0 blake3:" in done.stdout
     assert list((tmp_path / "incoming").iterdir()) == []
@@ -304,9 +296,7 @@ def test_a_store_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path, na
     assert (tmp_path / name).read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    "content", [b"name,age\nann,3\n" * 100, os.urandom(5000), b"SQLite format 3\0" + b"x" * 4096]
-)
+@pytest.mark.parametrize("content", [b"name,age\nann,3\n" * 100, os.urandom(5000), b"SQLite format 3\0" + b"x" * 4096])
 def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "ledger.db").write_bytes(content)
     with pytest.raises(StoreError, match="not a Noria store file"):
@@ -348,9 +338,7 @@ def test_a_damaged_record_is_an_error_of_the_store(tmp_path: Path) -> None:
 
 
 def test_a_turn_is_written_as_it_was(tmp_path: Path) -> None:
-    made = Turn(
-        "t", "churn", 1, TurnState.ordered, AT, AT, "manual", "because", overrides={"train.C": [1, 2.5]}
-    )
+    made = Turn("t", "churn", 1, TurnState.ordered, AT, AT, "manual", "because", overrides={"train.C": [1, 2.5]})
     with closing(SqliteLedger(tmp_path / "ledger.db")) as ledger:
         ledger.write(lambda tx: tx.put(made))
         with ledger.read() as db:

@@ -21,7 +21,12 @@ def rows(count: int, first: int = 0, shift: float = 0.0) -> pl.DataFrame:
     visits, minutes = draw.poisson(5, count), draw.gamma(2, 10, count)
     bought = draw.random(count) < 1 / (1 + np.exp(-(1 - 2 * shift) * (visits - 5) - (minutes - 20) / 20))
     return pl.DataFrame(
-        {"id": range(first, first + count), "visits": visits, "minutes": minutes, "bought": bought.astype(int)}
+        {
+            "id": range(first, first + count),
+            "visits": visits,
+            "minutes": minutes,
+            "bought": bought.astype(int),
+        }
     )
 
 

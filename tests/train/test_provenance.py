@@ -57,9 +57,7 @@ def test_a_huge_difference_is_cut_off(repository: Path) -> None:
     assert len(diff) == 1 << 20
 
 
-def test_no_repository_and_no_commit_and_no_git_give_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_repository_and_no_commit_and_no_git_give_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert git_state(tmp_path) == (None, False, b"")
     git(tmp_path, "init", "-q")
     assert git_state(tmp_path) == (None, False, b"")

@@ -57,9 +57,7 @@ def test_everything_imported_is_carried_and_nothing_else(tmp_path: Path, importe
 
 
 def test_files_beside_the_loop_named_like_installed_modules_are_not_carried(tmp_path: Path) -> None:
-    assert sources(tmp_path, {"my_loop.py": "import json, numpy\n", "json.py": "", "numpy.py": ""}) == [
-        "my_loop.py"
-    ]
+    assert sources(tmp_path, {"my_loop.py": "import json, numpy\n", "json.py": "", "numpy.py": ""}) == ["my_loop.py"]
 
 
 def test_installed_and_hidden_folders_below_the_loop_are_not_carried(tmp_path: Path) -> None:

@@ -48,9 +48,7 @@ def profile(rows: int) -> Profile:
             ),
             _column(rows, "weekday", "category", [14, 15, 15, 16, 16, 13, 11, 0], levels=_DAYS, distinct=7),
             _column(rows, "pickup_zone", "category", [30, 24, 12, 11, 8, 7, 22], levels=_ZONES, distinct=258),
-            _column(
-                rows, "dropoff_zone", "category", [28, 22, 9, 13, 10, 5, 30], levels=_ZONES, distinct=260
-            ),
+            _column(rows, "dropoff_zone", "category", [28, 22, 9, 13, 10, 5, 30], levels=_ZONES, distinct=260),
             _column(
                 rows,
                 "passengers",
@@ -96,9 +94,7 @@ def dataset(number: int) -> DatasetVersion:
         ExpectationResult(
             'Between("passengers", 1, 6)',
             number != 3,
-            "All passengers lie in 1 to 6."
-            if number != 3
-            else "14 rows have passengers outside 1 to 6, the first 0.",
+            "All passengers lie in 1 to 6." if number != 3 else "14 rows have passengers outside 1 to 6, the first 0.",
             failing=14 if number == 3 else 0,
             rows=(12, 931, 4077) if number == 3 else (),
             keys=("T-000012", "T-000931", "T-004077") if number == 3 else (),

@@ -47,9 +47,7 @@ def fill(store: Store) -> None:
 
 
 def _loops(tx: Transaction) -> None:
-    tx.put(
-        LoopRecord(LOOP, "/home/ada/taxi/loop.py", PLAN, "blake3:" + "a1" * 32, day(10, 1, year=2019), NOW)
-    )
+    tx.put(LoopRecord(LOOP, "/home/ada/taxi/loop.py", PLAN, "blake3:" + "a1" * 32, day(10, 1, year=2019), NOW))
     tx.put(LoopRecord("churn", "/home/ada/churn/loop.py", {}, "blake3:" + "b2" * 32, day(5, 4), NOW - DAY))
     tx.put(
         Turn(
@@ -70,11 +68,7 @@ def _deployments(tx: Transaction, bundles: list[str]) -> None:
         return Route(version, bundles[version - 1], role, percent)
 
     tx.put(Deployment(LOOP, 1, day(10, 1, 12, 2019), (route(1, "champion", 100.0),), turn=name("turn", 1)))
-    tx.put(
-        Deployment(
-            LOOP, 2, day(3, 27), (route(1, "champion", 75.0), route(3, "canary", 25.0)), 0, name("turn", 3)
-        )
-    )
+    tx.put(Deployment(LOOP, 2, day(3, 27), (route(1, "champion", 75.0), route(3, "canary", 25.0)), 0, name("turn", 3)))
     tx.put(Deployment(LOOP, 3, day(3, 30), (route(3, "champion", 100.0),), turn=name("turn", 3)))
 
 
@@ -163,11 +157,7 @@ def _turns(tx: Transaction, datasets: list[DatasetVersion]) -> None:
     path = [TurnState.ordered, TurnState.building, TurnState.validating, TurnState.validated]
     for number, state, created, since, trigger, reason, outcome, alert in story:
         ident = name("turn", number)
-        tx.put(
-            RetrainRequest(
-                name("request", number), LOOP, created - timedelta(seconds=3), trigger, reason, alert
-            )
-        )
+        tx.put(RetrainRequest(name("request", number), LOOP, created - timedelta(seconds=3), trigger, reason, alert))
         tx.put(
             Turn(
                 ident,
@@ -192,9 +182,7 @@ def _turns(tx: Transaction, datasets: list[DatasetVersion]) -> None:
         for place, passed in enumerate(states):
             last = place == len(states) - 1
             at = since if last else created + timedelta(minutes=place * 7 + (place * place) // 2)
-            tx.audit(
-                at, "controller", f"turn {passed.value}", f"turn:{ident}", state=passed.value, number=number
-            )
+            tx.audit(at, "controller", f"turn {passed.value}", f"turn:{ident}", state=passed.value, number=number)
         tx.audit(since, "controller", "version registered", f"model:{LOOP}/{number}", run=name("run", number))
 
 

@@ -22,13 +22,7 @@ def put_windows(tx: Transaction) -> None:
         start = day(10, 7, 0, 2019) + week * 7 * DAY
         jump = max(0.0, 1 - abs(week - 24.5) / 2.5) if week >= 23 else 0.0
         version = 1 if start < day(3, 30) else 3
-        value = (
-            3.62
-            + 0.12 * math.sin(week / 3)
-            + chance.gauss(0, 0.05)
-            + 2.4 * jump
-            + (0.35 if version == 3 else 0)
-        )
+        value = 3.62 + 0.12 * math.sin(week / 3) + chance.gauss(0, 0.05) + 2.4 * jump + (0.35 if version == 3 else 0)
         half = 0.11 + 0.25 * (week >= 23)
         rows = 1800 if week < 23 else 260
         facts: dict[str, Any] = {

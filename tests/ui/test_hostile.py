@@ -55,18 +55,10 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ASGIApp]:
     store: Store = open_store(tmp_path_factory.mktemp("hostile"))
 
     def change(tx: Transaction) -> None:
-        tx.put(
-            LoopRecord(NAME, EVIL, {"gates": [{"metric": EVIL}], "approval": {"role": EVIL}}, EVIL, NOW, NOW)
-        )
-        tx.put(
-            Turn("t1", NAME, 1, TurnState.failed, NOW, NOW, EVIL, EVIL, outcome=EVIL, overrides={EVIL: EVIL})
-        )
+        tx.put(LoopRecord(NAME, EVIL, {"gates": [{"metric": EVIL}], "approval": {"role": EVIL}}, EVIL, NOW, NOW))
+        tx.put(Turn("t1", NAME, 1, TurnState.failed, NOW, NOW, EVIL, EVIL, outcome=EVIL, overrides={EVIL: EVIL}))
         tx.put(Alert("a1", NAME, 1, NOW, EVIL, EVIL, EVIL))
-        tx.put(
-            DatasetVersion(
-                "d1", NAME, NOW, EVIL, 1, ((EVIL, EVIL),), EVIL, Profile(1, ()), ExpectationReport()
-            )
-        )
+        tx.put(DatasetVersion("d1", NAME, NOW, EVIL, 1, ((EVIL, EVIL),), EVIL, Profile(1, ()), ExpectationReport()))
         facts: dict[str, Any] = {
             "metric": EVIL,
             "value": EVIL,
@@ -75,9 +67,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ASGIApp]:
             "columns": {EVIL: {"effect": EVIL}},
         }
         for kind in ("performance", "drift"):
-            tx.put(
-                Window(f"w{kind}", NAME, 1, kind, NOW, NOW + timedelta(days=1), 1, {**facts, "counts": EVIL})
-            )
+            tx.put(Window(f"w{kind}", NAME, 1, kind, NOW, NOW + timedelta(days=1), 1, {**facts, "counts": EVIL}))
         tx.audit(NOW, EVIL, EVIL, EVIL, **{EVIL: EVIL})
         tx.put(
             Run(

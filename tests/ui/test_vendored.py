@@ -7,9 +7,7 @@ import re
 from pathlib import Path
 
 VENDOR = Path(__file__).parents[2] / "src/noria/ui/static/vendor"
-LISTED = dict(
-    re.findall(r"^\|[^|]+\|[^|]+\| (\S+) \| ([0-9a-f]{64}) \|", (VENDOR / "VENDORED.md").read_text(), re.M)
-)
+LISTED = dict(re.findall(r"^\|[^|]+\|[^|]+\| (\S+) \| ([0-9a-f]{64}) \|", (VENDOR / "VENDORED.md").read_text(), re.M))
 
 
 def test_every_vendored_file_is_listed_with_its_digest() -> None:

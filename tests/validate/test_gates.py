@@ -49,9 +49,7 @@ def test_thresholds_are_inclusive_on_both_sides(value: float, threshold: float) 
 
 def test_a_threshold_result_says_the_numbers() -> None:
     result = AtLeast("roc_auc", 0.8).decide({"metrics": {"roc_auc": 0.7431}})
-    assert result == GateResult(
-        'AtLeast("roc_auc", 0.8)', Outcome.failed, "roc_auc is 0.7431, below 0.8.", 0.7431, 0.8
-    )
+    assert result == GateResult('AtLeast("roc_auc", 0.8)', Outcome.failed, "roc_auc is 0.7431, below 0.8.", 0.7431, 0.8)
     missing = AtLeast("auc", 0.8).decide({"metrics": {"roc_auc": 0.7}})
     assert "it gave: roc_auc" in missing.sentence
 

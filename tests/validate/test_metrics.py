@@ -99,9 +99,7 @@ def test_what_is_not_defined_is_nan() -> None:
 
 
 def test_a_label_never_seen_in_training_counts_as_wrong() -> None:
-    scored = Scored(
-        np.array(["a", "new"]), np.array(["a", "b"]), np.array([[0.9, 0.1], [0.5, 0.5]]), ("a", "b")
-    )
+    scored = Scored(np.array(["a", "new"]), np.array(["a", "b"]), np.array([[0.9, 0.1], [0.5, 0.5]]), ("a", "b"))
     assert measure("accuracy", scored) == 0.5
     assert measure("log_loss", scored) > 10
 
@@ -121,9 +119,7 @@ def test_weighting_a_row_is_the_same_as_repeating_it(weights: list[int], seed: i
             assert weighted == pytest.approx(measure(name, repeated), nan_ok=True)
     if repeated.rows:
         again = numbers.take(np.repeat(np.arange(len(weights)), counts))
-        assert RANKED["median_ae"](numbers)(counts.astype(float)) == pytest.approx(
-            measure("median_ae", again)
-        )
+        assert RANKED["median_ae"](numbers)(counts.astype(float)) == pytest.approx(measure("median_ae", again))
 
 
 def test_improvement_is_positive_when_the_challenger_is_better() -> None:

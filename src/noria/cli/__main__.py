@@ -1,1 +1,5 @@
-from noria.cli import main; main()
+"""``python -m noria.cli`` is the ``noria`` command."""
+
+from noria.cli import main
+
+main()

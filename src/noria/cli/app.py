@@ -100,7 +100,7 @@ def demo(
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Keep the pages up at the end.")] = True,
 ) -> None:
     """Watch a real model live through 2020: taxi arrival times, replayed as a stream."""
-    from noria.demo import run
+    from noria.cli.demo import run
 
     raise typer.Exit(run(store, port, json, wait))
 
@@ -206,9 +206,7 @@ def why(
 
 
 @application.command()
-def explain(
-    prediction: Annotated[str, typer.Argument(help="The prediction's id.")], store: StoreFolder = None
-) -> None:
+def explain(prediction: Annotated[str, typer.Argument(help="The prediction's id.")], store: StoreFolder = None) -> None:
     """Why a prediction was made: model, gates, approver, run, data version, commit, environment."""
     from noria.cli.show import show_explanation
 

@@ -67,9 +67,7 @@ def main(file: str, folder: str, given: str) -> int:
 
 
 def _run(loaded: Any, store: Store, given: dict[str, Any], steps: Steps) -> int:
-    controller = Controller(
-        loaded, store, SystemClock(), lease=_lease(store, given), live=lambda: True, progress=steps
-    )
+    controller = Controller(loaded, store, SystemClock(), lease=_lease(store, given), live=lambda: True, progress=steps)
     said = ""
     while True:
         try:

@@ -23,7 +23,14 @@ def answer(store: Path | None, loop: str | None, version: int, *, approved: bool
         role = str(declared.get("role", "owner"))
         who = by or getpass.getuser()
         decide(
-            kept.ledger, name, version, approved=approved, by=who, role=role, now=SystemClock().now(), comment=comment
+            kept.ledger,
+            name,
+            version,
+            approved=approved,
+            by=who,
+            role=role,
+            now=SystemClock().now(),
+            comment=comment,
         )
         print(f"Version {version} of '{name}' {'approved' if approved else 'rejected'} by {who} as {role}.")
         print("A running 'noria up' takes it from here; without one, run 'noria turn' once more.")

@@ -26,7 +26,13 @@ _EXPECTED = 6  # columns of each kind that get an expectation: a start, not a wa
 
 
 def write_loop(
-    name: str, *, data: Path | None, key: str | None, time: str | None, label: str | None, template: str | None
+    name: str,
+    *,
+    data: Path | None,
+    key: str | None,
+    time: str | None,
+    label: str | None,
+    template: str | None,
 ) -> None:
     """Make the folder ``name`` with a loop file in it.
 
@@ -127,14 +133,16 @@ class _Columns:
         for name in self.frame.columns:
             column = self.frame[name]
             whole = column.dtype.is_integer() or str(column.dtype) == "String"
-            if name != label and named.search(name) and whole and not column.null_count():
-                if column.n_unique() == column.len():
-                    return name
+            candidate = name != label and named.search(name) and whole and not column.null_count()
+            if candidate and column.n_unique() == column.len():
+                return name
         return None
 
     def guess_time(self, label: str) -> str | None:
         """The only column of times."""
-        times = [n for n, kind in self.frame.schema.items() if n != label and str(kind).startswith(("Datetime", "Date"))]
+        times = [
+            n for n, kind in self.frame.schema.items() if n != label and str(kind).startswith(("Datetime", "Date"))
+        ]
         return times[0] if len(times) == 1 else None
 
 
@@ -214,8 +222,8 @@ class _Proposal:
         elif self.task == "binary":
             first, metric = 'AtLeast("roc_auc", 0.5)', "roc_auc"
         else:
-            counts = self.frame[self.label].value_counts()["count"]
-            share = floor(100 * int(counts.max() or 0) / self.frame.height) / 100  # type: ignore[call-overload]
+            counts = self.frame[self.label].value_counts()["count"].to_list()
+            share = floor(100 * max(counts) / self.frame.height) / 100
             first, metric = f'AtLeast("accuracy", {share})', "accuracy"
         return metric, [first, f'BeatsChampion("{metric}")', "NoSkew()"], set()
 
@@ -275,5 +283,3 @@ def _wide(column: pl.Series) -> tuple[str, str]:
 
 def _number(value: float) -> str:
     return str(int(value)) if abs(value) < 1e15 and value == int(value) else f"{value:.6g}"
-
-

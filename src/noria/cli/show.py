@@ -215,14 +215,20 @@ def show_explanation(store: Path | None, prediction: str) -> None:
     decision = found.version.decision
     rows = [
         ("prediction", f"{p.value}  at {moment(p.at)} UTC, {p.role}, {p.latency_us / 1000:.1f} ms"),
-        ("label", "not known yet" if found.label is None else f"{found.label.value}  at {moment(found.label.at)} UTC"),
+        (
+            "label",
+            "not known yet" if found.label is None else f"{found.label.value}  at {moment(found.label.at)} UTC",
+        ),
         ("record", str(p.record)),
         ("model", f"{p.loop} version {p.version}, {p.model_digest}"),
         ("why it served", found.version.reason),
         ("approved by", f"{decision.by} as {decision.role}" if decision else "no approval was declared"),
         ("gates", "; ".join(f"{r.outcome.value}: {r.gate}" for r in report.results) if report else "-"),
         ("run", f"{run.id} of {moment(run.started)}" if run else "-"),
-        ("commit", f"{run.git_commit or 'no repository'}{' with changes' if run.git_dirty else ''}" if run else "-"),
+        (
+            "commit",
+            f"{run.git_commit or 'no repository'}{' with changes' if run.git_dirty else ''}" if run else "-",
+        ),
         ("environment", run.environment or "-" if run else "-"),
         ("data version", f"{data.id}, {data.rows:,} rows" if data else "-"),
         ("turn", f"{found.turn.number}: {found.turn.reason}" if found.turn else "-"),

@@ -86,9 +86,7 @@ def one_turn(file: Path, store: Path | None, knobs: list[str], accept_schema: bo
                 former = newest_turn(db, loaded.loop.name)
             if former is not None and not former.state.final:
                 steps("resume", f"turn {former.number} stands at {former.state.value}")
-            engine = Engine(
-                loaded, kept, clock, lease=keeper.lease, progress=steps, accept_schema=accept_schema
-            )
+            engine = Engine(loaded, kept, clock, lease=keeper.lease, progress=steps, accept_schema=accept_schema)
             turn = order(
                 kept, loaded, clock.now(), trigger="manual", reason="Asked for by noria turn.",
                 overrides=overrides, actor="noria turn",
@@ -130,7 +128,12 @@ def _show(store: Store, turn: Turn) -> int:
         console.print("  ".join(f"[bold]{metric.name}[/bold] {metric.value:.4g}" for metric in run.metrics))
     if report is not None:
         console.print(gates_table(report))
-    good = turn.state in (TurnState.promoted, TurnState.unchanged, TurnState.awaiting_approval, TurnState.canary)
+    good = turn.state in (
+        TurnState.promoted,
+        TurnState.unchanged,
+        TurnState.awaiting_approval,
+        TurnState.canary,
+    )
     colour = "green" if good else "red"
     what = {
         TurnState.promoted: f"version {turn.version} is champion",

@@ -112,7 +112,13 @@ class _Child:
 
 class _Supervisor:
     def __init__(
-        self, file: Path, folder: Path, address: str, listening: socket.socket, keeper: LeaseKeeper, console: Console
+        self,
+        file: Path,
+        folder: Path,
+        address: str,
+        listening: socket.socket,
+        keeper: LeaseKeeper,
+        console: Console,
     ) -> None:
         module = [sys.executable, "-m"]
         fd = str(listening.fileno())

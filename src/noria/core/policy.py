@@ -84,9 +84,7 @@ def wants_names(argument: str, value: object, optional: bool = False) -> Iterato
         yield f'{argument} must be a tuple of names such as ("a", "b"), not {value!r}.'
 
 
-def wants_duration(
-    argument: str, value: Duration | None, optional: bool = False, zero: bool = True
-) -> Iterator[str]:
+def wants_duration(argument: str, value: Duration | None, optional: bool = False, zero: bool = True) -> Iterator[str]:
     """The problem with an argument that must be a duration, if there is one."""
     if optional and value is None:
         return

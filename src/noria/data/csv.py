@@ -111,9 +111,7 @@ def _parse(data: bytes, separator: str, path: Path) -> pl.DataFrame:
     if len(set(names)) < len(names):
         raise DataError(f"{path} has two columns of one name, or two without a name; name them apart.")
     frame.columns = names
-    return frame.with_columns(
-        _retyped(frame[name], separator) for name, k in frame.schema.items() if k == pl.String
-    )
+    return frame.with_columns(_retyped(frame[name], separator) for name, k in frame.schema.items() if k == pl.String)
 
 
 def _reason(data: bytes, separator: str, error: Exception | None) -> str:

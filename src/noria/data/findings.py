@@ -144,9 +144,7 @@ def _one_of(rule: OneOf, column: pl.Series) -> Finding:
     kinds = {type(value).__name__ for value in rule.values}
     if bad and len(bad) == values.len() and {type(value).__name__ for value in bad}.isdisjoint(kinds):
         kind = type(bad[0]).__name__
-        return Finding(
-            f'"{rule.column}" holds {column.dtype} ({kind}), and the allowed values are {"/".join(kinds)}.'
-        )
+        return Finding(f'"{rule.column}" holds {column.dtype} ({kind}), and the allowed values are {"/".join(kinds)}.')
     mask = column.is_in(pl.Series(bad, dtype=column.dtype).implode()).fill_null(False)
     shown = ", ".join(repr(value) for value in bad[:5]) + (", …" if len(bad) > 5 else "")
     return _rows(mask, f'"{rule.column}" is {shown}, not among the allowed values')

@@ -32,9 +32,7 @@ def locate(source: Csv | Parquet, folder: Path) -> Path:
         raise DataError(f"The data file {str(path)[:200]} cannot be read: {error.strerror}.") from None
     if missing:
         beside = [p.name for p in path.parent.iterdir() if p.is_file()] if path.parent.is_dir() else []
-        raise DataError(
-            f"The data file {path} does not exist. {suggest(path.name, beside) if beside else ''}".strip()
-        )
+        raise DataError(f"The data file {path} does not exist. {suggest(path.name, beside) if beside else ''}".strip())
     if path.is_dir():
         raise DataError(f"The data file {path} is a folder; give a file.")
     if path.stat().st_size == 0:
@@ -70,9 +68,7 @@ def read(source: Source, folder: Path, call: Callable[[Callable[..., object]], o
         raise DataError(f"{type(source).__name__} is not a source that can be read.")
     for argument, name in source.named():
         if name not in frame.columns:
-            raise DataError(
-                f'The {argument} column "{name}" is not in the data. {suggest(name, frame.columns)}'
-            )
+            raise DataError(f'The {argument} column "{name}" is not in the data. {suggest(name, frame.columns)}')
     if not frame.height:
         raise DataError("The data have a header but no rows.")
     frame = _tidy(frame)

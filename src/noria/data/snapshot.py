@@ -172,9 +172,7 @@ def _labelled(frame: pl.DataFrame, source: Source) -> pl.DataFrame:
         endless = label.is_infinite().fill_null(False)
         if endless.any():
             rows = endless.arg_true().to_list()
-            raise DataError(
-                f'The label "{source.label}" is infinite in {len(rows)} rows (row {rows[0]} first).'
-            )
+            raise DataError(f'The label "{source.label}" is infinite in {len(rows)} rows (row {rows[0]} first).')
         label = label.fill_nan(None)
     known = label.is_not_null()
     if not known.any():
@@ -187,8 +185,7 @@ def _usable_label(frame: pl.DataFrame, source: Source) -> None:
     if label.n_unique() < 2:
         value = label[0] if label.len() else "nothing"
         raise DataError(
-            f'The label "{source.label}" is {value!r} in all {label.len()} rows; '
-            "there is nothing to learn from it."
+            f'The label "{source.label}" is {value!r} in all {label.len()} rows; there is nothing to learn from it.'
         )
 
 

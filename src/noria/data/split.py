@@ -53,9 +53,7 @@ def _split_by_time(frame: pl.DataFrame, rule: TimeSplit, source: Source) -> tupl
     import polars as pl
 
     if source.time is None:
-        raise DataError(
-            "TimeSplit needs to know the time of each row: give the source time=…, or use RandomSplit."
-        )
+        raise DataError("TimeSplit needs to know the time of each row: give the source time=…, or use RandomSplit.")
     column = _column(frame, source.time)
     if column.dtype not in (pl.Datetime, pl.Date):
         raise DataError(
@@ -86,9 +84,7 @@ def _text(value: object) -> str:
     return f'"{format_duration(parse_duration(value))}"'  # type: ignore[arg-type]  # checked by `problems`
 
 
-def _split_at_random(
-    frame: pl.DataFrame, rule: RandomSplit, source: Source
-) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _split_at_random(frame: pl.DataFrame, rule: RandomSplit, source: Source) -> tuple[pl.DataFrame, pl.DataFrame]:
     import polars as pl
 
     if source.key is not None:
@@ -131,9 +127,7 @@ def _names(column: pl.Series) -> pl.Series:
     if column.dtype.is_float():
         whole = column.cast(pl.Int64, strict=False)
         same = (whole.cast(pl.Float64) == column.cast(pl.Float64)).fill_null(False)
-        return pl.select(
-            pl.when(same).then(whole.cast(pl.String)).otherwise(column.cast(pl.String))
-        ).to_series()
+        return pl.select(pl.when(same).then(whole.cast(pl.String)).otherwise(column.cast(pl.String))).to_series()
     if column.dtype.is_nested():
         return column.to_frame("it").select(pl.struct("it").struct.json_encode()).to_series()
     return column.cast(pl.String)

@@ -69,9 +69,7 @@ class Canary(Policy):
         if not isinstance(self.steps, tuple) or not self.steps:
             yield f"steps must be a tuple of percentages such as (5, 25, 100), not {self.steps!r}."
         else:
-            found = [
-                text for step in self.steps for text in wants_number("steps", step, 0, 100, open_low=True)
-            ]
+            found = [text for step in self.steps for text in wants_number("steps", step, 0, 100, open_low=True)]
             yield from found
             if not found and list(self.steps) != sorted(set(self.steps)):
                 yield f"steps must grow, not {self.steps!r}."
@@ -101,21 +99,13 @@ class Canary(Policy):
             return CanaryDecision("roll back", harm)
         shares, step = self.shares, int(facts.get("step") or 0)
         if not shares:
-            return CanaryDecision(
-                "promote", "The canary has no step below 100 %: it serves all traffic from now on."
-            )
+            return CanaryDecision("promote", "The canary has no step below 100 %: it serves all traffic from now on.")
         waiting = self._waiting(facts)
         if waiting:
-            return CanaryDecision(
-                "hold", f"At {shares[min(step, len(shares) - 1)]:g} % of traffic, {waiting}."
-            )
+            return CanaryDecision("hold", f"At {shares[min(step, len(shares) - 1)]:g} % of traffic, {waiting}.")
         if step + 1 < len(shares):
-            return CanaryDecision(
-                "advance", f"No harm seen at {shares[step]:g} %: going on to {shares[step + 1]:g} %."
-            )
-        return CanaryDecision(
-            "promote", f"No harm seen at {shares[-1]:g} %: it serves all traffic from now on."
-        )
+            return CanaryDecision("advance", f"No harm seen at {shares[step]:g} %: going on to {shares[step + 1]:g} %.")
+        return CanaryDecision("promote", f"No harm seen at {shares[-1]:g} %: it serves all traffic from now on.")
 
     def _waiting(self, facts: Facts) -> str:
         hold = parse_duration(self.hold)
@@ -132,13 +122,8 @@ class Canary(Policy):
     def _harm(self, facts: Facts) -> str:
         requests, errors = _role(facts, "challenger")
         others, other_errors = _role(facts, "champion")
-        if (
-            errors >= _ERRORS
-            and _sure_increase(errors, requests, other_errors, others) > self.max_error_rate_increase
-        ):
-            champion = (
-                f"the champion {other_errors} of {others}" if others else "the champion had no requests"
-            )
+        if errors >= _ERRORS and _sure_increase(errors, requests, other_errors, others) > self.max_error_rate_increase:
+            champion = f"the champion {other_errors} of {others}" if others else "the champion had no requests"
             return f"The challenger failed {errors} of {requests} requests, {champion}: rolled back."
         ours, theirs = _loss(facts, "challenger"), _loss(facts, "champion")
         if ours is None or theirs is None or min(ours[0], theirs[0]) < max(2, self.min_requests):
@@ -172,9 +157,7 @@ def _wilson(errors: int, requests: int) -> tuple[float, float]:
     """Wilson's interval of a share."""
     share, square = errors / requests, _SURE**2
     centre = (share + square / (2 * requests)) / (1 + square / requests)
-    reach = (
-        _SURE * sqrt(share * (1 - share) / requests + square / (4 * requests**2)) / (1 + square / requests)
-    )
+    reach = _SURE * sqrt(share * (1 - share) / requests + square / (4 * requests**2)) / (1 + square / requests)
     return max(0.0, centre - reach), min(1.0, centre + reach)
 
 

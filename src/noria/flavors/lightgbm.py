@@ -38,9 +38,7 @@ def load(files: Mapping[str, bytes]) -> _Booster:
     try:
         text = files[_FILE].decode()
         if not text.startswith("tree\n") or "\nend of trees\n" not in text:
-            raise ValueError(
-                "it is not a whole LightGBM model file"
-            )  # its parser may end the process on others
+            raise ValueError("it is not a whole LightGBM model file")  # its parser may end the process on others
         return _Booster(lightgbm.Booster(model_str=text), text)
     except (ValueError, lightgbm.basic.LightGBMError) as error:
         raise ModelError(f"{_FILE} cannot be read: {str(error)[:300]}") from error

@@ -36,9 +36,7 @@ def save(model: Any) -> dict[str, bytes]:
     Raises:
         ModelError: it is not an ONNX model that can be run.
     """
-    data = (
-        bytes(model) if isinstance(model, (bytes, bytearray)) else model.SerializeToString(deterministic=True)
-    )
+    data = bytes(model) if isinstance(model, (bytes, bytearray)) else model.SerializeToString(deterministic=True)
     load({_FILE: data})
     return {_FILE: data}
 

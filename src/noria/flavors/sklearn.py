@@ -51,9 +51,7 @@ def save(model: Any) -> dict[str, bytes]:
             f"Keep open files, connections and the like out of the model. {hint or _ADVICE}"
         ) from error
     if foreign:
-        raise ModelError(
-            f"The {kind} cannot be saved safely: it holds {', '.join(foreign)}. {hint or _ADVICE}"
-        )
+        raise ModelError(f"The {kind} cannot be saved safely: it holds {', '.join(foreign)}. {hint or _ADVICE}")
     return {_FILE: data}
 
 

@@ -93,9 +93,7 @@ def _times(values: list[Any], name: str, kind: pl.Datetime) -> pl.Series:
     import polars as pl
 
     plain = pl.Series(name, values, dtype=pl.Datetime("us"))
-    placed = (
-        plain.dt.replace_time_zone("UTC").dt.convert_time_zone(kind.time_zone) if kind.time_zone else plain
-    )
+    placed = plain.dt.replace_time_zone("UTC").dt.convert_time_zone(kind.time_zone) if kind.time_zone else plain
     return placed.cast(kind)
 
 
@@ -104,9 +102,7 @@ def _checker(kind: pl.DataType) -> Callable[[Any], Found]:
 
     if kind.is_integer():
         bits = int("".join(filter(str.isdigit, str(kind))))
-        low, high = (
-            (0, 2**bits - 1) if kind.is_unsigned_integer() else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-        )
+        low, high = (0, 2**bits - 1) if kind.is_unsigned_integer() else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
         return lambda value: _whole(value, low, high)
     if kind.is_float():
         largest = _LARGEST_FLOAT32 if kind == pl.Float32 else math.inf
@@ -198,11 +194,7 @@ def _time(value: Any) -> Found:
 def _duration(value: Any) -> Found:
     seconds, problem = _number(value)
     try:
-        return (
-            (None, f"{_shown(value)} is not a number of seconds")
-            if problem
-            else (timedelta(seconds=seconds), "")
-        )
+        return (None, f"{_shown(value)} is not a number of seconds") if problem else (timedelta(seconds=seconds), "")
     except OverflowError:
         return None, f"{_shown(value)} is too long a time"
 

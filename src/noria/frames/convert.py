@@ -58,9 +58,7 @@ def to_kind(frame: pl.DataFrame, kind: Kind) -> Any:
         return frame
     if kind == "pandas":
         pandas = _pandas()
-        return pandas.DataFrame(
-            {name: _to_pandas(frame[name]) for name in frame.columns}, index=range(frame.height)
-        )
+        return pandas.DataFrame({name: _to_pandas(frame[name]) for name in frame.columns}, index=range(frame.height))
     _pyarrow()
     return frame.to_arrow()
 
@@ -141,9 +139,7 @@ def from_any(value: Any) -> pl.DataFrame | pl.Series:
         return pl.DataFrame({str(n): from_any(value[:, n]) for n in range(value.shape[1])})
     if isinstance(value, (list, tuple)):
         return _known(pl.Series(list(value), strict=False))
-    raise StepError(
-        f"a {package}.{name} is not a table or a column; return a Series, a DataFrame or an array."
-    )
+    raise StepError(f"a {package}.{name} is not a table or a column; return a Series, a DataFrame or an array.")
 
 
 def _from_pandas(series: Any, name: str) -> pl.Series:

@@ -50,9 +50,7 @@ def _update(hasher: blake3, column: pl.Series) -> None:
             data = item or b""
             hasher.update(f"{len(data)}:".encode() + data)
     elif kind == pl.Object:
-        raise DataError(
-            f"The column '{column.name}' holds Python objects; make them numbers, texts or times."
-        )
+        raise DataError(f"The column '{column.name}' holds Python objects; make them numbers, texts or times.")
     else:
         _text(hasher, column.to_frame("it").select(pl.struct("it").struct.json_encode()).to_series())
 

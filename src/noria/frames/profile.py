@@ -167,11 +167,7 @@ def _level_shape(column: pl.Series, kind: str) -> ColumnProfile:
     texts = _texts(column).drop_nulls()
     if not texts.len():
         return ColumnProfile(column.name, kind, 0, (0,))
-    table = (
-        texts.alias("level")
-        .value_counts(sort=True, name="rows")
-        .sort(["rows", "level"], descending=[True, False])
-    )
+    table = texts.alias("level").value_counts(sort=True, name="rows").sort(["rows", "level"], descending=[True, False])
     levels = table["level"].to_list()
     return ColumnProfile(
         column.name,

@@ -74,7 +74,11 @@ def _judge(work: Work, name: str, before: pl.Series, after: pl.Series) -> Judged
     def compute() -> dict[str, Any]:
         annotations = hints(step)
         x = sides().train
-        given = {"data": raw.filter(before), "x_train": x.filter(before), "y_train": raw.filter(before)[work.label]}
+        given = {
+            "data": raw.filter(before),
+            "x_train": x.filter(before),
+            "y_train": raw.filter(before)[work.label],
+        }
         arguments = [hand_over(given[i.name], annotations.get(i.name), work.kind) for i in step.inputs]
         flavor, module = flavor_for(model := call(step, *arguments, **knobs))
         predictor = load_plugin("flavor", flavor).load(module.save(model))

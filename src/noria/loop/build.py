@@ -14,7 +14,7 @@ import numpy as np
 
 from noria.core.hashing import digest_bytes, digest_json
 from noria.core.plugins import load_plugin
-from noria.data.rules import RandomSplit, Source, TimeSplit
+from noria.data.rules import Source
 from noria.data.snapshot import guess_task
 from noria.data.split import split
 from noria.errors import DataError, StepError
@@ -101,12 +101,7 @@ def source_of(loop: Declaration) -> Source:
 
 def sides_of(loaded: LoadedLoop, frame: pl.DataFrame) -> Sides:
     """The rows split as declared; without a declared split, by time if there is one, else at random."""
-    loop, source = loaded.loop, source_of(loaded.loop)
-    rule = loop.split
-    if rule is None and source.time is not None:
-        times = frame[source.time].drop_nulls()
-        rule = TimeSplit(test=(times.max() - times.min()) / 5)  # type: ignore[operator]  # of times
-    train, test = split(frame, rule or RandomSplit(seed=loop.seed), source)
+    train, test = split(frame, loaded.loop.split, source_of(loaded.loop))
     return Sides(train, test)
 
 
@@ -114,7 +109,12 @@ class Work:
     """One training, step by step; each reads what the ones before it left."""
 
     def __init__(
-        self, loaded: LoadedLoop, store: Store, frame: pl.DataFrame, now: datetime, overrides: Mapping[str, Any]
+        self,
+        loaded: LoadedLoop,
+        store: Store,
+        frame: pl.DataFrame,
+        now: datetime,
+        overrides: Mapping[str, Any],
     ) -> None:
         self.loop = loaded.loop
         self.loaded = loaded

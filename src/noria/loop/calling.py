@@ -14,7 +14,17 @@ from noria.loop.steps import Declaration, Step
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["call", "compute_features", "default_kind", "feature", "hand_over", "hints", "knobs_of", "together", "user_line"]
+__all__ = [
+    "call",
+    "compute_features",
+    "default_kind",
+    "feature",
+    "hand_over",
+    "hints",
+    "knobs_of",
+    "together",
+    "user_line",
+]
 
 
 def user_line(error: BaseException, file: str) -> str:
@@ -33,7 +43,7 @@ def call(step: Step, *arguments: Any, **knobs: Any) -> Any:
         return step.function(*arguments, **knobs)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # noqa: BLE001 - the user's code may raise anything, SystemExit included
+    except BaseException as error:
         where = user_line(error, step.file) or step.where
         raise StepError(f"{step.kind} '{step.name}' failed at {where}: {type(error).__name__}: {error}") from error
 
@@ -151,10 +161,7 @@ def _columns(step: Step, result: Any, rows: int) -> pl.DataFrame:
     import polars as pl
 
     found = from_any(result)
-    if isinstance(found, pl.Series):
-        frame = found.alias(step.name).to_frame()
-    else:
-        frame = found
+    frame = found.alias(step.name).to_frame() if isinstance(found, pl.Series) else found
     if frame.height != rows:
         raise StepError(
             f"feature '{step.name}' at {step.where} returned {frame.height} values for {rows} rows; "

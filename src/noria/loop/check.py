@@ -27,8 +27,7 @@ def check(loop: Declaration, columns: Mapping[str, str] | None = None) -> tuple[
         found += column_faults(loop, columns)
     here = str(Path.cwd()) + os.sep
     shown = {
-        Fault(fault.where.removeprefix(here), _shorten(fault.what, here), fault.hint.strip()): None
-        for fault in found
+        Fault(fault.where.removeprefix(here), _shorten(fault.what, here), fault.hint.strip()): None for fault in found
     }
     return tuple(sorted(shown, key=_place))
 

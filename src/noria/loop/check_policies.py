@@ -43,9 +43,7 @@ def policy_faults(loop: Declaration) -> Iterator[Fault]:
     yield from _metrics(loop)
     yield from _evaluate(loop)
     if isinstance(loop.split, TimeSplit) and loop.origin is not None and loop.origin.time is None:
-        yield Fault(
-            loop.place(loop.split), "TimeSplit needs the time of each row.", "Give the source time=…."
-        )
+        yield Fault(loop.place(loop.split), "TimeSplit needs the time of each row.", "Give the source time=….")
 
 
 def column_faults(loop: Declaration, columns: Mapping[str, str]) -> Iterator[Fault]:
@@ -107,16 +105,10 @@ def _origins(loop: Declaration) -> Iterator[Fault]:
 
 def _value(loop: Declaration, argument: str, value: Any) -> Iterator[Fault]:
     where = loop.place(value)
-    wanted = (
-        find_expectation(value) is not None
-        if argument == "expect"
-        else isinstance(value, _WANTED[argument][0])
-    )
+    wanted = find_expectation(value) is not None if argument == "expect" else isinstance(value, _WANTED[argument][0])
     if not wanted or (isinstance(value, type) and argument != "expect"):
         asked = 'expectations such as Unique("id")' if argument == "expect" else _WANTED[argument][1]
-        given = (
-            f"{value.__name__}, a class and not a value" if isinstance(value, type) else f"{_shown(value)}"
-        )
+        given = f"{value.__name__}, a class and not a value" if isinstance(value, type) else f"{_shown(value)}"
         yield Fault(where, f"{argument} takes {asked}, not {given}.")
         return
     if isinstance(value, Policy):
@@ -152,9 +144,7 @@ def _evaluate(loop: Declaration) -> Iterator[Fault]:
     for gate in loop.gates:
         if isinstance(gate, (AtLeast, AtMost)):
             what = f"{_shown(gate)} judges what evaluate returns, and there is no evaluate step."
-            yield Fault(
-                loop.place(gate), what, "Decorate the function that returns metrics with @loop.evaluate."
-            )
+            yield Fault(loop.place(gate), what, "Decorate the function that returns metrics with @loop.evaluate.")
     for step in loop.of_kind("gate"):
         if any(needed.name == "metrics" for needed in step.inputs):
             yield Fault(step.where, f"gate {step.name} needs metrics, and there is no evaluate step.")

@@ -53,16 +53,10 @@ def _names(loop: Declaration) -> Iterator[Fault]:
     seen: dict[str, Step] = {}
     for step in loop.steps:
         first = seen.setdefault(step.name, step)
-        if first is not step and not (
-            first.kind == step.kind and step.kind in ("train", "evaluate", "source")
-        ):
-            yield Fault(
-                step.where, f'two steps provide "{step.name}"; the other is at {first.where}.', "Rename one."
-            )
+        if first is not step and not (first.kind == step.kind and step.kind in ("train", "evaluate", "source")):
+            yield Fault(step.where, f'two steps provide "{step.name}"; the other is at {first.where}.', "Rename one.")
         if step.name in _ALL_GIVEN:
-            yield Fault(
-                step.where, f'"{step.name}" is a name that Noria gives, so no step can have it.', "Rename it."
-            )
+            yield Fault(step.where, f'"{step.name}" is a name that Noria gives, so no step can have it.', "Rename it.")
 
 
 def _inputs(loop: Declaration, step: Step) -> Iterator[Fault]:
@@ -91,9 +85,7 @@ def _advice(loop: Declaration, step: Step, name: str, offered: tuple[str, ...]) 
         return f'It is a feature: read {frame}["{name}"].'
     if step.kind == "source":
         return "A source has knobs only, after a *."
-    return (
-        f'If it is a column, read data["{name}"]; if it is a knob, put it after a *. {suggest(name, offered)}'
-    )
+    return f'If it is a column, read data["{name}"]; if it is a knob, put it after a *. {suggest(name, offered)}'
 
 
 def _knobs(step: Step) -> Iterator[Fault]:
@@ -192,9 +184,7 @@ def _online(loop: Declaration) -> Iterator[Fault]:
         if "window" not in step.options:
             continue
         window = step.options["window"]
-        yield from (
-            Fault(step.where, f"feature {step.name}: {text}") for text in wants_duration("window", window)
-        )
+        yield from (Fault(step.where, f"feature {step.name}: {text}") for text in wants_duration("window", window))
         if loop.deploy is not None:
             yield Fault(
                 step.where,

@@ -18,7 +18,17 @@ from noria.loop.source_labels import SourceLabels
 from noria.loop.turn import Engine, Progress, newest_turn, order
 from noria.monitor.rules import Drift, Performance
 from noria.monitor.watch import watch_drift, watch_harm, watch_windows
-from noria.records import Alert, BundleManifest, Deployment, ModelVersion, RetrainRequest, Turn, TurnState
+from noria.records import (
+    Alert,
+    BundleManifest,
+    Deployment,
+    ModelVersion,
+    Outcome,
+    RetrainRequest,
+    Turn,
+    TurnState,
+    ValidationReport,
+)
 from noria.register import champion as find_champion
 from noria.store.ports import LabelledPrediction, Lease, MonitorState, Store, Transaction, Window
 from noria.validate.bootstrap import interval
@@ -58,9 +68,7 @@ class Controller:
         self._clock = clock
         self._lease = lease
         self._progress = progress
-        self._engine = Engine(
-            loaded, store, clock, lease=lease, live=live, progress=progress, checkpoint=checkpoint
-        )
+        self._engine = Engine(loaded, store, clock, lease=lease, live=live, progress=progress, checkpoint=checkpoint)
         self._manifests: dict[str, BundleManifest] = {}
         self._tried = False
         self._source_labels = SourceLabels(loaded, store)
@@ -90,9 +98,7 @@ class Controller:
         trigger, reason, alert = wanted
         self._tried = True
         self._progress("retrain", reason)
-        ordered = order(
-            self._store, self._loaded, self._clock.now(), trigger=trigger, reason=reason, alert=alert
-        )
+        ordered = order(self._store, self._loaded, self._clock.now(), trigger=trigger, reason=reason, alert=alert)
         return self._engine.run(ordered)
 
     # -- looking --------------------------------------------------------------------------------------------------
@@ -116,7 +122,14 @@ class Controller:
                 state, alerts = seen.state, alerts + seen.alerts
                 baseline = manifest.reference["metrics"].get(policy.metric)
                 seen = watch_windows(
-                    log, loop.name, timeline, policy, self._delay(policy), now, self._measure(manifest), baseline
+                    log,
+                    loop.name,
+                    timeline,
+                    policy,
+                    self._delay(policy),
+                    now,
+                    self._measure(manifest),
+                    baseline,
                 )
                 timeline, windows = seen.state, windows + seen.windows
             elif isinstance(policy, Drift):
@@ -202,6 +215,7 @@ class Controller:
         with self._store.ledger.read() as db:
             alerts = [a for a in db.list(Alert, loop=self._loop.name, limit=100) if a.at > turn.created]
             origin = db.find(Alert, id=turn.alert) if turn.alert else None
+            report = db.find(ValidationReport, id=turn.report) if turn.report else None
         log, name = self._store.predictions, self._loop.name
         _, _, since_turn = log.counts(name, turn.created)
         regime = None
@@ -212,7 +226,7 @@ class Controller:
                 "since": origin.since,
                 "rows": rows,
                 "rows_then": rows - since_turn,
-                "outcome": turn.state.value if turn.state.final else None,
+                "outcome": _outcome(turn, report),
             }
         return {
             "now": self._clock.now(),
@@ -224,3 +238,14 @@ class Controller:
             "rows_since_training": since_turn,
             "regime": regime,
         }
+
+
+def _outcome(turn: Turn, report: ValidationReport | None) -> str | None:
+    """How a turn ended; a rejection in which no gate failed, but one could not tell, is inconclusive."""
+    if not turn.state.final:
+        return None
+    if turn.state is TurnState.rejected and report is not None:
+        outcomes = {result.outcome for result in report.results}
+        if Outcome.failed not in outcomes and Outcome.inconclusive in outcomes:
+            return "inconclusive"
+    return turn.state.value

@@ -121,9 +121,7 @@ class Loop(Declaration):
     def feature(self, function: F, /) -> F: ...
     @overload
     def feature(self, /, *, window: Duration | None = None) -> SameFunction: ...
-    def feature(
-        self, function: Callable[..., Any] | None = None, /, *, window: Duration | None = None
-    ) -> Any:
+    def feature(self, function: Callable[..., Any] | None = None, /, *, window: Duration | None = None) -> Any:
         """Declare a function of ``data`` and other features that makes a column named as itself.
 
         Args:

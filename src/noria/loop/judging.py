@@ -53,7 +53,15 @@ def judge(
     through HTTP from the saved bundle.
 
     Args:
+        work: the training the run came from, for its rows and steps.
+        store: where bundles are.
+        clock: the present.
+        run: what is judged.
         number: the version number the candidate would get.
+        champion: what it is compared with, if anything serves.
+        report_id: identifier of the report.
+        now: stamps the report.
+        progress: told what is being done.
 
     Raises:
         ModelError: the candidate cannot be served.
@@ -130,7 +138,11 @@ def _facts(
             facts["slices"].setdefault(gate.column, {})[gate.metric] = found
         elif isinstance(gate, Latency):
             times = staging.latencies_ms(number, records[:200], _LATENCY_REQUESTS)
-            facts["latency"] = {"p95_ms": float(np.quantile(times, 0.95)), "requests": len(times), "errors": 0}
+            facts["latency"] = {
+                "p95_ms": float(np.quantile(times, 0.95)),
+                "requests": len(times),
+                "errors": 0,
+            }
         elif isinstance(gate, NoSkew):
             facts["skew"] = _skew(staging, store, manifest, number, gate)
     return facts
@@ -142,9 +154,7 @@ def _newest(work: Work, test: pl.DataFrame) -> pl.DataFrame:
     return rows.tail(_ROWS)
 
 
-def _scored(
-    answers: list[dict[str, Any]], test: pl.DataFrame, work: Work, manifest: BundleManifest
-) -> Scored:
+def _scored(answers: list[dict[str, Any]], test: pl.DataFrame, work: Work, manifest: BundleManifest) -> Scored:
     classes = manifest.signature.classes
     values = np.asarray([answer["prediction"] for answer in answers])
     shares = None
@@ -155,9 +165,7 @@ def _scored(
     return Scored(labels, values, shares, classes)
 
 
-def _skew(
-    staging: Staging, store: Store, manifest: BundleManifest, number: int, gate: NoSkew
-) -> dict[str, Any]:
+def _skew(staging: Staging, store: Store, manifest: BundleManifest, number: int, gate: NoSkew) -> dict[str, Any]:
     """Training rows replayed over HTTP against what the model said of them in training."""
     kept = orjson.loads(store.blobs.get(manifest.reference["train_sample"]))
     answers = staging.predict(number, kept["records"][: gate.rows])

@@ -109,9 +109,7 @@ def _forget_loaded() -> None:
 def _explain(error: BaseException, file: Path, shown: str) -> DeclarationError:
     if isinstance(error, SyntaxError) and error.filename:
         text = (error.text or "").strip()
-        return _fault(
-            f"{error.filename}:{error.lineno}", f"{error.msg}: {text}" if text else f"{error.msg}.", ""
-        )
+        return _fault(f"{error.filename}:{error.lineno}", f"{error.msg}: {text}" if text else f"{error.msg}.", "")
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if Path(frame.filename).is_relative_to(file.parent)]
     where = f"{own[-1].filename}:{own[-1].lineno}" if own else shown
@@ -133,9 +131,7 @@ def _choose(module: ModuleType, file: Path, shown: str, variable: str | None) ->
     found = {name: value for name, value in vars(module).items() if isinstance(value, Loop)}
     distinct = {id(loop): name for name, loop in reversed(found.items())}
     if not found:
-        raise _fault(
-            shown, "there is no Loop in this file.", 'Write for example: loop = Loop(name="…", source=…)'
-        )
+        raise _fault(shown, "there is no Loop in this file.", 'Write for example: loop = Loop(name="…", source=…)')
     if variable is None:
         if len(distinct) > 1:
             raise _fault(shown, f"there are several loops: {', '.join(found)}.", "Say which one.")

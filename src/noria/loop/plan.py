@@ -79,8 +79,7 @@ def _step(step: Step) -> dict[str, Any]:
         "file": Path(step.file).name,
         "inputs": [{"name": given.name, "type": hint(given.name)} for given in step.inputs],
         "knobs": [
-            {"name": knob.name, "type": hint(knob.name), "default": _default(knob.default)}
-            for knob in step.knobs
+            {"name": knob.name, "type": hint(knob.name), "default": _default(knob.default)} for knob in step.knobs
         ],
         "returns": hint("return"),
         "options": to_plain(step.options),

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from noria.errors import StepError
 from noria.frames.parquet import schema_of
 from noria.frames.profile import profile_frame
+from noria.loop.backtest import Judged, backtest
 from noria.loop.calling import compute_features
 from noria.loop.wire import order_features
-from noria.loop.backtest import Judged, backtest
 from noria.monitor.losses import ENOUGH_BLOCKS, block_rows_for, loss_reference, row_losses
 from noria.monitor.performance import error_cap
 from noria.monitor.rules import Performance
@@ -152,7 +152,6 @@ def _rows_per_day(work: Work) -> float | None:
     time = work.source.time
     if time is None:
         return None
-    times = work.sides.test[time]
-    span = times.max() - times.min()  # type: ignore[operator]  # of times
-    days = span.total_seconds() / 86_400
+    times = work.sides.test[time].dt.epoch("us").to_numpy()
+    days = float(times.max() - times.min()) / 86_400e6
     return work.sides.test.height / days if days > 0 else None

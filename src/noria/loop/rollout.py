@@ -38,7 +38,11 @@ def canary_step(store: Store, loop: Declaration, turn: Turn, now: datetime) -> t
     manifest = manifest_of(store.blobs, serving.bundle)
     for role, one in (("challenger", challenger), ("champion", serving)):
         requests, errors, _ = store.predictions.counts(turn.loop, began, one.version)
-        facts[role] = {"requests": requests, "errors": errors, "loss": _loss(store, manifest, one.version, began)}
+        facts[role] = {
+            "requests": requests,
+            "errors": errors,
+            "loss": _loss(store, manifest, one.version, began),
+        }
     decision: CanaryDecision = loop.deploy.decide(facts)
     return decision, deployment
 

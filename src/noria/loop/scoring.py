@@ -48,7 +48,7 @@ def scores(
     try:
         values = np.asarray(predictor.predict(x))
         shares = predictor.probabilities(x)
-    except Exception as error:  # noqa: BLE001 - the model may raise anything on rows it cannot take
+    except Exception as error:
         raise ModelError(f"The model failed: {type(error).__name__}: {error}") from error
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]

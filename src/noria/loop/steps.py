@@ -131,11 +131,7 @@ class Declaration:
         """Every policy value, with the argument of `Loop` it was given to."""
         single = [("source", origin) for origin in self.origins]
         single += [(name, getattr(self, name)) for name in ("split", "approval", "deploy")]
-        many = [
-            (name, value)
-            for name in ("expect", "gates", "monitor", "retrain")
-            for value in getattr(self, name)
-        ]
+        many = [(name, value) for name in ("expect", "gates", "monitor", "retrain") for value in getattr(self, name)]
         return tuple((name, value) for name, value in (*single, *many) if value is not None)
 
     def place(self, value: object) -> str:
@@ -161,9 +157,7 @@ def make_step(kind: StepKind, function: Callable[..., Any], options: Mapping[str
             oddities.append(f'"{parameter}" hides what the step needs: name each input and each knob.')
         elif parameter.kind is parameter.KEYWORD_ONLY:
             if parameter.default is parameter.empty:
-                oddities.append(
-                    f'knob "{parameter.name}" has no default: write {parameter.name}=… after the *.'
-                )
+                oddities.append(f'knob "{parameter.name}" has no default: write {parameter.name}=… after the *.')
             knobs.append(Knob(parameter.name, parameter.default, annotation))
         else:
             inputs.append(Input(parameter.name, annotation))

@@ -317,12 +317,14 @@ class Engine:
                     report = db.find(ValidationReport, id=former.report) if former.report else None
                     against = report.champion if report else None
                     if _settled(report) and against == (serving.version if serving else None):
-                        return f"Nothing changed since turn {former.number}, which rejected this model: {former.outcome}"
+                        return (
+                            f"Nothing changed since turn {former.number}, which rejected this model: {former.outcome}"
+                        )
                 return ""
         return ""
 
     def _validate(self, turn: Turn) -> Turn:
-        store, loop = self._store, self._loop
+        store = self._store
         with store.ledger.read() as db:
             run = db.find(Run, id=turn.run)
             serving = find_champion(db, turn.loop)
@@ -352,7 +354,11 @@ class Engine:
             made = register(tx, run, report, self._clock.now(), stage=stage, reason=reason)
             if made.version != number:
                 raise Conflict(f"Version {number} of '{turn.loop}' was taken by another process.")
-            return {"report": report.id, "version": made.version, "outcome": "" if report.passed else failed[0]}
+            return {
+                "report": report.id,
+                "version": made.version,
+                "outcome": "" if report.passed else failed[0],
+            }
 
         to = TurnState.validated if report.passed else TurnState.rejected
         return self._move(turn, to, effects, version=number, report=report.id, why=failed[0] if failed else "")

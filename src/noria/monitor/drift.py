@@ -48,7 +48,7 @@ def compare(profile: Profile, counts: dict[str, list[int]], names: Sequence[str]
     found = {}
     for name in names:
         column = profile.column(name)
-        if column is not None and name in counts and sum(counts[name]):
+        if column is not None and name in counts and any(counts[name]):
             found[name] = column_effect(column, counts[name], min_effect)
     return found
 
@@ -65,7 +65,7 @@ def column_effect(column: ColumnProfile, counts: Sequence[int], min_effect: floa
         ``effect`` (bias-corrected Jensen-Shannon distance over bins, new levels and missing), ``threshold``,
         ``missing`` and ``missing_reference`` shares, ``new_levels`` share, ``drifted`` and the ``reasons``.
     """
-    *bins, new, missing = counts
+    *_, new, missing = counts
     rows = sum(counts)
     reference = np.asarray([*column.counts, 0, column.missing])
     effect = jensen_shannon_distance(reference, np.asarray(counts))

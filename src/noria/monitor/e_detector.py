@@ -143,7 +143,7 @@ def reference_bound(
             after a retraining on a few days. The larger of it and the blocks' own is then taken,
             with the normal quantile in t's place: it is not an estimate from these few.
     """
-    from scipy.special import ndtri, stdtrit  # type: ignore[import-untyped]  # scipy ships no types
+    from scipy.special import ndtri, stdtrit  # scipy ships no types
 
     blocks = np.asarray(block_losses, dtype=np.float64).ravel()
     if blocks.size == 0 or not bool(np.all((blocks >= 0) & (blocks <= 1))):

@@ -133,7 +133,7 @@ def unseen_mass(reference: Counts, unseen: int, m: int) -> TestedEffect:
         unseen: current rows whose level is not among them.
         m: current rows whose level is not missing.
     """
-    from scipy.special import bdtrc  # type: ignore[import-untyped]  # scipy ships no types
+    from scipy.special import bdtrc  # scipy ships no types
 
     _check_part(unseen, m)
     n = float(np.sum(reference))

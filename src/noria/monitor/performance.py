@@ -128,9 +128,7 @@ def empirical_bernstein_interval(losses: Floats, *, confidence: float = 0.95) ->
     return Interval(max(value - width, 0.0), value, min(value + width, 1.0))
 
 
-def bootstrap_interval(
-    losses: Floats, *, seed: int, confidence: float = 0.95, resamples: int = 1_000
-) -> Interval:
+def bootstrap_interval(losses: Floats, *, seed: int, confidence: float = 0.95, resamples: int = 1_000) -> Interval:
     """Percentile bootstrap interval of the mean of any numbers, e.g. errors in their own unit.
 
     Give the differences of two models' errors on the same rows for a paired comparison. Rows are

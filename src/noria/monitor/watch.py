@@ -68,6 +68,10 @@ def watch_windows(
     """Performance windows of a loop, whichever version answered, each closed once its labels are due.
 
     Args:
+        log: predictions and labels.
+        loop: the loop's name.
+        policy: window and metric.
+        now: the present.
         state: its ``state["next"]`` is the start of the next window (ISO text).
         delay: how long after a prediction its label is known.
         measure: computes the metric with its interval.
@@ -88,8 +92,16 @@ def watch_windows(
                                      "bias": bias, "rows": len(inside), "estimated": False,
                                      "baseline": baseline, "floor": policy.floor}  # fmt: skip
             windows.append(
-                Window(_id(loop, "performance", following), loop, inside[-1].prediction.version, "performance",
-                       following, following + length, len(inside), facts)  # fmt: skip
+                Window(
+                    _id(loop, "performance", following),
+                    loop,
+                    inside[-1].prediction.version,
+                    "performance",
+                    following,
+                    following + length,
+                    len(inside),
+                    facts,
+                )
             )
         following += length
     return Observation(msgspec.structs.replace(state, state={"next": following.isoformat()}), windows, [])
@@ -117,7 +129,10 @@ def watch_harm(
         means, ends, block = fill_blocks(block, _losses(manifest, rows), times, int(reference["block_rows"]))
         kept["block"] = msgspec.to_builtins(block)
         # The time and mean of each block, from the first the detector has seen.
-        blocks = [*kept.get("blocks", []), *([moments[e].isoformat(), m] for m, e in zip(means, ends, strict=True))]
+        blocks = [
+            *kept.get("blocks", []),
+            *([moments[e].isoformat(), m] for m, e in zip(means, ends, strict=True)),
+        ]
         was = detector.alarmed
         detector = detector.update(excess(np.asarray(means), level=float(reference["level"])))
         if detector.alarmed and not was:
@@ -132,7 +147,11 @@ def watch_harm(
 
 
 def _alarm(
-    manifest: BundleManifest, version: int, detector: EDetector, blocks: Sequence[Sequence[Any]], now: datetime
+    manifest: BundleManifest,
+    version: int,
+    detector: EDetector,
+    blocks: Sequence[Sequence[Any]],
+    now: datetime,
 ) -> Alert:
     reference = manifest.reference["loss"]
     begun = min(detector.alarm_since or 0, len(blocks) - 1)
@@ -153,7 +172,12 @@ def _alarm(
             f"{since:%Y-%m-%d}{unit}; up to {reference['level']:.3f} was approved."
         ),
         since=since,
-        facts={"loss": recent, "reference": dict(reference), "limit": detector.limit, "blocks": detector.seen},
+        facts={
+            "loss": recent,
+            "reference": dict(reference),
+            "limit": detector.limit,
+            "blocks": detector.seen,
+        },
     )
 
 
@@ -202,8 +226,16 @@ def watch_drift(
                 "counts": {name: counts[name] for name in names if name in counts},
             }
             windows.append(
-                Window(_id(manifest.loop, version, "drift", start), manifest.loop, version, "drift",
-                       start, start + length, rows, facts)  # fmt: skip
+                Window(
+                    _id(manifest.loop, version, "drift", start),
+                    manifest.loop,
+                    version,
+                    "drift",
+                    start,
+                    start + length,
+                    rows,
+                    facts,
+                )
             )
         kept["counts"], kept["rows"] = {}, 0
         start += length

@@ -37,9 +37,7 @@ def decide(
             raise Conflict(f"Version {number} of '{loop}' was already {said} by {waiting.decision.by}.")
         if waiting.stage is not Stage.awaiting_approval:
             raise Conflict(f"Version {number} of '{loop}' awaits no decision: it is {waiting.stage.value}.")
-        decided = replace(
-            waiting, decision=Decision(approved=approved, by=by, role=role, at=now, comment=comment)
-        )
+        decided = replace(waiting, decision=Decision(approved=approved, by=by, role=role, at=now, comment=comment))
         tx.put(decided)
         action = "version approved" if approved else "version rejected by a person"
         tx.audit(now, by, action, f"model:{loop}/{number}", role=role, comment=comment)

@@ -79,8 +79,7 @@ def _model_digest(run: Run) -> str:
     weights = {
         artifact.name: artifact.digest
         for artifact in run.artifacts
-        if artifact.name not in ("bundle.json", "environment.txt", "git.diff")
-        and not artifact.name.startswith("code/")
+        if artifact.name not in ("bundle.json", "environment.txt", "git.diff") and not artifact.name.startswith("code/")
     }
     return digest_json(weights)
 

@@ -11,7 +11,8 @@ None, 0 or empty; times are timezone-aware)::
     regime                 None, or, after a turn that an alarm led to:
                            {alert: id, since: datetime, rows: labelled rows since ``since`` now,
                             rows_then: those there were when the newest of its turns started,
-                            outcome: how that turn ended ("promoted", "rejected", ...; None while it runs)}
+                            outcome: how that turn ended ("promoted", "rejected", ...; None while it runs;
+                            "inconclusive" when no gate failed but one could not tell)}
 """
 
 from __future__ import annotations
@@ -66,9 +67,7 @@ class Every(Policy):
             return RetrainDecision(True, "There has been no turn yet.")
         age = facts["now"] - started
         if age >= interval:
-            return RetrainDecision(
-                True, f"The newest turn started {_ago(age)} ago; one is due each {_ago(interval)}."
-            )
+            return RetrainDecision(True, f"The newest turn started {_ago(age)} ago; one is due each {_ago(interval)}.")
         return RetrainDecision(False, f"The next turn is due in {_ago(interval - age)}.")
 
 
@@ -78,8 +77,8 @@ class OnAlarm(Policy):
 
     Right after a change the rows of the new regime are few, and a challenger trained on them is only a
     first aid. So with ``follow_up``, once such a turn ended in a promotion, another is wanted each time the
-    labelled rows since the estimated change have doubled, or ``at_most`` has passed, until a challenger is
-    turned down: then there is nothing more to learn.
+    labelled rows since the estimated change have doubled, or ``at_most`` has passed, until a gate fails a
+    challenger: then there is nothing more to learn. A gate that could not tell asks for more rows, not for an end.
 
     Example:
         ``OnAlarm(cooldown="1d")``
@@ -117,7 +116,7 @@ class OnAlarm(Policy):
         regime: Facts | None = facts.get("regime")
         if not self.follow_up or not regime:
             return RetrainDecision(False, "No alarm since the newest turn.")
-        if regime.get("outcome") != "promoted":
+        if regime.get("outcome") not in ("promoted", "inconclusive"):
             return RetrainDecision(False, "No alarm since the newest turn, which did not end in a promotion.")
         rows, then = int(regime.get("rows") or 0), int(regime.get("rows_then") or 0)
         wanted = max(1, 2 * then)

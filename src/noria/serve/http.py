@@ -80,9 +80,7 @@ async def _body(receive: Receive) -> bytes:
         more = message.get("more_body", False)
         # What is too large is read on for a while, unkept: a client still sending would not see the answer.
         if size > MAX_BODY_BYTES and (not more or size > 8 * MAX_BODY_BYTES):
-            raise TooLargeError(
-                f"The body is larger than {MAX_BODY_BYTES // 2**20} MB; send smaller batches."
-            )
+            raise TooLargeError(f"The body is larger than {MAX_BODY_BYTES // 2**20} MB; send smaller batches.")
         if not more:
             return b"".join(parts)
 

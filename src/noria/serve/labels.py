@@ -36,9 +36,7 @@ def labels_of(body: Any, loop: str, signature: Signature, now: datetime) -> list
         else:
             problems.append({"record": place, "problem": problem})
     if problems:
-        raise RequestError(
-            f"{len(problems)} of {len(body)} labels cannot be taken; none was kept.", problems[:100]
-        )
+        raise RequestError(f"{len(problems)} of {len(body)} labels cannot be taken; none was kept.", problems[:100])
     return labels
 
 

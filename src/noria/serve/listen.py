@@ -75,9 +75,7 @@ def _runner() -> asyncio.Runner:
     return asyncio.Runner(loop_factory=uvloop.new_event_loop)
 
 
-async def _serve(
-    server: uvicorn.Server, plane: Plane, listening: socket.socket, ready: Callable[[], None]
-) -> None:
+async def _serve(server: uvicorn.Server, plane: Plane, listening: socket.socket, ready: Callable[[], None]) -> None:
     try:
         await plane.start()
         if threading.current_thread() is threading.main_thread():

@@ -43,8 +43,7 @@ def metadata(name: str, versions: list[int], manifest: BundleManifest) -> dict[s
         "versions": [str(version) for version in versions],
         "platform": f"noria_{manifest.flavor}",
         "inputs": [
-            {"name": field.name, "datatype": datatype(field.dtype), "shape": [-1]}
-            for field in signature.inputs
+            {"name": field.name, "datatype": datatype(field.dtype), "shape": [-1]} for field in signature.inputs
         ],
         "outputs": outputs,
     }
@@ -76,9 +75,7 @@ def records_of(body: Any, signature: Signature) -> list[dict[str, Any]]:
             required = [field.name for field in signature.inputs if field.required]
             order = names if shape[1] == len(names) else required
             if shape[1] != len(order):
-                raise RequestError(
-                    f"Input '{name}' has {shape[1]} columns; the model takes {len(names)}: {names}."
-                )
+                raise RequestError(f"Input '{name}' has {shape[1]} columns; the model takes {len(names)}: {names}.")
             for index, column in enumerate(order):
                 columns[column] = data[index :: len(order)]
             continue

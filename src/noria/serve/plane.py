@@ -159,9 +159,7 @@ class Plane:
             worker = WorkerProcess([*self._command, digest], manifest.loop)
             try:
                 await worker.start()
-            except (
-                asyncio.CancelledError
-            ):  # stopped while a version comes up: its process must not be left behind
+            except asyncio.CancelledError:  # stopped while a version comes up: its process must not be left behind
                 await worker.stop()
                 raise
         except (NoriaError, msgspec.DecodeError) as error:
@@ -210,9 +208,7 @@ class Plane:
             raise ModelError(f"Version {route.version} of '{loop}' cannot be served: {why}")
         return route, served
 
-    async def predict(
-        self, loop: str, records: list[dict[str, Any]], *, version: int | None = None
-    ) -> list[Answer]:
+    async def predict(self, loop: str, records: list[dict[str, Any]], *, version: int | None = None) -> list[Answer]:
         """Answer records, each by the version its route chooses, and record every answer.
 
         Args:
@@ -228,9 +224,7 @@ class Plane:
         started = time.perf_counter()
         main = _Part(list(range(len(records))), *self._up(loop, version))
         signature = main.served.manifest.signature
-        keys = [
-            key_text(record.get(signature.key) if signature.key else None, signature) for record in records
-        ]
+        keys = [key_text(record.get(signature.key) if signature.key else None, signature) for record in records]
         parts = [main] if version is not None else self._divide(loop, main, keys)
         held = [main.served, *(part.served for part in parts if part.served is not main.served)]
         for served in held:
@@ -251,9 +245,7 @@ class Plane:
             await self._in_thread(lambda: self._store.predictions.append(rows))
         if errors:
             raise errors[0]
-        found = sorted(
-            ((place, answer) for outcome in outcomes for place, answer, _ in outcome.answers), key=_place
-        )
+        found = sorted(((place, answer) for outcome in outcomes for place, answer, _ in outcome.answers), key=_place)
         return [answer for _, answer in found]
 
     def _divide(self, loop: str, main: _Part, keys: list[str | None]) -> list[_Part]:
@@ -290,9 +282,7 @@ class Plane:
         reply = orjson.loads(await part.served.worker.ask(body))
         if "error" in reply:
             if reply.get("kind") == "request":
-                raise RequestError(
-                    reply["error"], [_placed(detail, part.places) for detail in reply["details"]]
-                )
+                raise RequestError(reply["error"], [_placed(detail, part.places) for detail in reply["details"]])
             raise ModelError(without_folders(reply["error"]))
         values = reply["values"]
         shares = reply.get("probabilities") or [None] * len(values)

@@ -99,9 +99,7 @@ class WorkerProcess:
         except TimeoutError:
             with suppress(ProcessLookupError):
                 process.kill()
-            raise ModelError(
-                f"Model {self.name} gave no answer in {self._timeout_s:g} s; it is restarted."
-            ) from None
+            raise ModelError(f"Model {self.name} gave no answer in {self._timeout_s:g} s; it is restarted.") from None
         except (BrokenPipeError, ConnectionResetError, RuntimeError):  # a closed pipe, by whichever loop
             raise ModelError(f"Model {self.name} stopped while answering; it is restarted.") from None
         finally:
@@ -152,9 +150,7 @@ class WorkerProcess:
             self._up.clear()
             for answer in self._waiting.values():
                 if not answer.done():
-                    answer.set_exception(
-                        ModelError(f"Model {self.name} stopped while answering; it is restarted.")
-                    )
+                    answer.set_exception(ModelError(f"Model {self.name} stopped while answering; it is restarted."))
             if self._ready is not None and not self._ready.done():  # never came up: not worth another try
                 self._ready.set_exception(ModelError(self._failure or f"Model {self.name}: {died}."))
                 return

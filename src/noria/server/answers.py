@@ -79,9 +79,7 @@ class Answers:
         check_routes(routes, self._site.names(), frozenset(ACTIONS), _SPECIALS)
         found = [Route(r.twin, self._guarded(r, self._json(r)), methods=["GET"]) for r in routes if r.view]
         for route in routes:
-            found.append(
-                Route(route.path, self._guarded(route, self._endpoint(route)), methods=[route.method])
-            )
+            found.append(Route(route.path, self._guarded(route, self._endpoint(route)), methods=[route.method]))
         handlers: dict[Any, Any] = {
             HTTPException: self._http_error,
             NoriaError: self._refusal,
@@ -112,9 +110,7 @@ class Answers:
         async def show(request: Request) -> Response:
             cookie, new = self._tokens.cookie(request)
             token = self._tokens.sign(cookie)
-            body = await run_in_threadpool(
-                self._site.html, route.view, request.path_params, _query(request), token
-            )
+            body = await run_in_threadpool(self._site.html, route.view, request.path_params, _query(request), token)
             response = _tagged(request, Response(body, media_type="text/html"))
             if new:
                 response.set_cookie(COOKIE, cookie, path="/", httponly=True, samesite="strict")
@@ -159,18 +155,14 @@ class Answers:
         response.headers.setdefault("cache-control", "private, no-cache")
         return response
 
-    def _problem(
-        self, request: Request, status: int, title: str, sentence: str, details: list[Any]
-    ) -> Response:
+    def _problem(self, request: Request, status: int, title: str, sentence: str, details: list[Any]) -> Response:
         if _wants_json(request):
             body: dict[str, Any] = {"error": sentence}
             if details:
                 body["details"] = details
             response = Response(orjson.dumps(body), status, media_type="application/json")
         else:
-            response = Response(
-                self._site.problem(status, title, sentence, details), status, media_type="text/html"
-            )
+            response = Response(self._site.problem(status, title, sentence, details), status, media_type="text/html")
         return self._headed(response)
 
     async def _refusal(self, request: Request, error: NoriaError) -> Response:
@@ -198,16 +190,12 @@ class Answers:
 
     async def _fault(self, request: Request, error: Exception) -> Response:
         _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        return self._problem(
-            request, 500, "That went wrong", "The server failed to answer; its log says why.", []
-        )
+        return self._problem(request, 500, "That went wrong", "The server failed to answer; its log says why.", [])
 
 
 def _without_paths(error: NoriaError) -> str:
     """What a store's trouble is, without naming files of this machine."""
-    return (
-        f"The store cannot give or take what was asked ({type(error).__name__}). The server's log says why."
-    )
+    return f"The store cannot give or take what was asked ({type(error).__name__}). The server's log says why."
 
 
 def _query(request: Request) -> dict[str, list[str]]:

@@ -37,15 +37,15 @@ HEADERS = {
 """On every answer of the pages."""
 
 
-class Forbidden(RequestError):  # noqa: N818 - named as its kin in noria.errors
+class Forbidden(RequestError):
     """The request did not come from one of our own pages."""
 
 
-class Misdirected(RequestError):  # noqa: N818
+class Misdirected(RequestError):
     """The request names a host that is not this server."""
 
 
-class TooLarge(RequestError):  # noqa: N818
+class TooLarge(RequestError):
     """The body is over the limit."""
 
 

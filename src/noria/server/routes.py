@@ -83,9 +83,7 @@ def check_routes(
         if not isinstance(route.access, Access):
             raise ValueError(f"Route {route.path} does not declare its access.")
         if bool(route.action) != (route.access is Access.change):
-            raise ValueError(
-                f"Route {route.path}: what changes something needs Access.change, and only that."
-            )
+            raise ValueError(f"Route {route.path}: what changes something needs Access.change, and only that.")
         known = {"view": views, "action": actions, "special": specials}
         named = [(kind, name) for kind in known if (name := getattr(route, kind))]
         if len(named) != 1:

@@ -40,9 +40,7 @@ def open_store(folder: str | Path, *, create: bool = True) -> Store:
         raise StoreError(f"The store {path} is a file; give a folder with --store.")
     if not (path / "ledger.db").exists():
         if not create:
-            raise StoreError(
-                f"There is no store in {path}. Run 'noria turn' or 'noria up' first, or give --store."
-            )
+            raise StoreError(f"There is no store in {path}. Run 'noria turn' or 'noria up' first, or give --store.")
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -19,9 +19,7 @@ def store_error(error: OSError, what: str) -> StoreError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return StoreFull(f"No space left to {what}. Nothing was recorded; free some space and try again.")
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return StoreReadOnly(
-            f"Not allowed to {what} ({error.strerror}). Check the store folder's permissions."
-        )
+        return StoreReadOnly(f"Not allowed to {what} ({error.strerror}). Check the store folder's permissions.")
     return StoreError(f"Could not {what}: {error.strerror}.")
 
 

@@ -1,4 +1,4 @@
-# ruff: noqa: D102, S101 - tests, whose names say what they show
+# ruff: noqa: D102 - tests, whose names say what they show
 """What every back-end owes, as pytest classes: subclass one and give it the fixture it names.
 
 Example::
@@ -311,9 +311,7 @@ class LedgerContract:
 
     def test_opening_at_the_same_time_works(self, opened: Callable[[], Ledger]) -> None:
         with ExitStack() as stack, ThreadPoolExecutor(6) as pool:
-            ledgers = [
-                stack.enter_context(closing(found)) for found in pool.map(lambda _: opened(), range(6))
-            ]
+            ledgers = [stack.enter_context(closing(found)) for found in pool.map(lambda _: opened(), range(6))]
             _write(ledgers[0], _turn(1))
             with ledgers[5].read() as db:
                 assert db.count(Turn) == 1

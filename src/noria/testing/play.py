@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from noria.data.sources import Parquet
 from noria.deploy.rollout import deployed
 from noria.errors import NoriaError
 from noria.frames.convert import from_any
@@ -21,7 +22,6 @@ from noria.loop.declare import Loop
 from noria.loop.load import LoadedLoop
 from noria.loop.staging import worker_command
 from noria.loop.turn import newest_turn
-from noria.data.sources import Parquet
 from noria.records import Deployment, ModelVersion, Turn, ValidationReport
 from noria.register import champion
 from noria.serve import Plane, data_plane

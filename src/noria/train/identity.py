@@ -146,15 +146,11 @@ class _Walk:
         self._named(chain[used - 1], value, module)
 
     def _named(self, name: str, value: Any, module: str) -> None:
-        if isinstance(
-            value, (type, types.ModuleType, types.FunctionType, types.MethodType, types.BuiltinFunctionType)
-        ):
+        if isinstance(value, (type, types.ModuleType, types.FunctionType, types.MethodType, types.BuiltinFunctionType)):
             self.thing(value)
             if isinstance(value, types.MethodType):
                 self._constant(name, value.__self__, module)
-        elif (
-            type(value).__module__.split(".")[0] != "noria"
-        ):  # the Loop and its policy values are in the plan
+        elif type(value).__module__.split(".")[0] != "noria":  # the Loop and its policy values are in the plan
             self._constant(name, value, module)
 
     def _constant(self, name: str, value: Any, module: str) -> None:
@@ -213,9 +209,7 @@ class _Walk:
     def _import(self, name: str, names: tuple[str, ...], package: str) -> None:
         """An import within a function; a user's module is imported here, as the function is about to do."""
         level = len(name) - len(name.lstrip("."))
-        full = (
-            ".".join([*package.split(".")[: package.count(".") + 2 - level], name[level:]]) if level else name
-        )
+        full = ".".join([*package.split(".")[: package.count(".") + 2 - level], name[level:]]) if level else name
         full = full.strip(".")
         if not is_user(full):
             self._installed(full)

@@ -71,9 +71,7 @@ def _file(module: str) -> str:
         places = list(getattr(loaded, "__path__", ()))
         return str(getattr(loaded, "__file__", None) or (places[0] if places else ""))
     try:
-        spec = importlib.util.find_spec(
-            module.split(".")[0]
-        )  # finding one inside a package would import that
+        spec = importlib.util.find_spec(module.split(".")[0])  # finding one inside a package would import that
     except (ImportError, ValueError):
         return ""
     if spec is None:

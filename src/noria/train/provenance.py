@@ -71,9 +71,7 @@ def environment_lock() -> str:
         match = re.fullmatch(r"(.+)-([^-]+)\.dist-info", folder.name) if folder is not None else None
         name, version = match.groups() if match else (one.metadata["Name"], one.version)
         if name:
-            found.setdefault(
-                re.sub(r"[-_.]+", "-", name).lower(), version
-            )  # the first on the path is imported
+            found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), version)  # the first on the path is imported
     lines = [f"{name}=={version}" for name, version in sorted(found.items())]
     return "\n".join([f"# python {platform.python_version()}", *lines]) + "\n"
 

@@ -72,9 +72,7 @@ class Ask:
         try:
             found = datetime.fromisoformat(text)
         except ValueError:
-            raise RequestError(
-                f"{name} must be a time such as 2026-01-31T12:00:00Z, not '{text[:40]}'."
-            ) from None
+            raise RequestError(f"{name} must be a time such as 2026-01-31T12:00:00Z, not '{text[:40]}'.") from None
         try:
             return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
         except OverflowError:

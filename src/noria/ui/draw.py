@@ -57,9 +57,7 @@ def arc(index: int) -> str:
 
 def spokes(count: int = 14) -> list[tuple[float, float, float, float]]:
     """Lines from hub to rim."""
-    return [
-        (*round_about(i * 360 / count, 30), *round_about(i * 360 / count, RIM - 12)) for i in range(count)
-    ]
+    return [(*round_about(i * 360 / count, 30), *round_about(i * 360 / count, RIM - 12)) for i in range(count)]
 
 
 def paddles(count: int = 28) -> list[tuple[float, float, float, float]]:

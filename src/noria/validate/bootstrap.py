@@ -106,9 +106,7 @@ def _settle(metric: str, scored: Scored) -> Scored:
     return Scored(scored.y, scored.prediction, scored.probability, scored.labels())
 
 
-def _widest(
-    values: Floats, draws: list[Floats], confidence: float
-) -> tuple[float | None, float | None, float | None]:
+def _widest(values: Floats, draws: list[Floats], confidence: float) -> tuple[float | None, float | None, float | None]:
     if len(values) < 2:
         return None, None, None
     first, second = np.triu_indices(len(values), 1)
@@ -140,18 +138,14 @@ def _resample(metric: str, models: tuple[Scored, ...], resamples: int, seed: int
     return _resample_ranks(metric, models, resamples, rng)
 
 
-def _resample_means(
-    metric: str, models: tuple[Scored, ...], resamples: int, rng: np.random.Generator
-) -> list[Floats]:
+def _resample_means(metric: str, models: tuple[Scored, ...], resamples: int, rng: np.random.Generator) -> list[Floats]:
     terms = TERMS[metric]
     parts = [terms.of(model) for model in models]
     rows = models[0].rows
     stacked = np.column_stack([np.ones(rows), *parts])
     if rows > BUCKETS:
         dealt = stacked[rng.permutation(rows)]
-        stacked = np.add.reduceat(
-            dealt, np.linspace(0, rows, BUCKETS, endpoint=False).astype(np.int64), axis=0
-        )
+        stacked = np.add.reduceat(dealt, np.linspace(0, rows, BUCKETS, endpoint=False).astype(np.int64), axis=0)
     size = len(stacked)
     sums = np.empty((resamples, stacked.shape[1]))
     for start in range(0, resamples, 100):
@@ -164,9 +158,7 @@ def _resample_means(
     return [terms.combine(part) for part in np.split(means, edges, axis=1)]
 
 
-def _resample_ranks(
-    metric: str, models: tuple[Scored, ...], resamples: int, rng: np.random.Generator
-) -> list[Floats]:
+def _resample_ranks(metric: str, models: tuple[Scored, ...], resamples: int, rng: np.random.Generator) -> list[Floats]:
     rows = models[0].rows
     full = [measure(metric, model) for model in models]
     used = models

@@ -51,9 +51,7 @@ class Scored:
         """The classes, in order."""
         if self.classes:
             return self.classes
-        return tuple(
-            sorted({*self.y.tolist(), *self.prediction.tolist()}, key=lambda label: (str(type(label)), label))
-        )
+        return tuple(sorted({*self.y.tolist(), *self.prediction.tolist()}, key=lambda label: (str(type(label)), label)))
 
     def codes(self, values: NDArray[Any]) -> NDArray[np.int64]:
         """Position of each label among the classes, -1 for one that is not among them."""
@@ -104,9 +102,7 @@ def measure(name: str, scored: Scored) -> float:
 def measure_all(scored: Scored, task: str) -> dict[str, float]:
     """Every metric that fits ``task`` and is defined on these rows."""
     needs_probability = {"roc_auc", "average_precision", "log_loss", "brier"}
-    names = [
-        name for name in metrics_for(task) if scored.probability is not None or name not in needs_probability
-    ]
+    names = [name for name in metrics_for(task) if scored.probability is not None or name not in needs_probability]
     found = {name: measure(name, scored) for name in names}
     return {name: value for name, value in found.items() if np.isfinite(value)}
 
@@ -146,9 +142,7 @@ def _confusion(scored: Scored) -> Floats:
     truth, said = scored.codes(scored.y), scored.codes(scored.prediction)
     count = len(scored.labels())
     judged = [1] if count <= 2 else list(range(count))
-    parts = [
-        ((truth == c) & (said == c), (truth != c) & (said == c), (truth == c) & (said != c)) for c in judged
-    ]
+    parts = [((truth == c) & (said == c), (truth != c) & (said == c), (truth == c) & (said != c)) for c in judged]
     return np.column_stack([part for three in parts for part in three]).astype(np.float64)
 
 

@@ -106,9 +106,7 @@ class BeatsChampion(Policy):
         if "champion" not in facts:
             return _cannot_tell(self, "It is not known whether there is a champion.")
         if facts["champion"] is None:
-            return GateResult(
-                describe(self), Outcome.passed, "There is no champion to beat.", threshold=self.by
-            )
+            return GateResult(describe(self), Outcome.passed, "There is no champion to beat.", threshold=self.by)
         found = part(facts, "comparison", self.metric)
         gain, low, high = (number(found, name) for name in ("improvement", "low", "high"))
         if gain is None or low is None or high is None:
@@ -176,9 +174,7 @@ class SliceGap(Policy):
         if not found:
             return _cannot_tell(self, f'{self.metric} by "{self.column}" was not measured.')
         if len(judged) < 2 or gap is None:
-            small = (
-                f'Only {len(judged)} slices of "{self.column}" can be judged ({self.min_rows} rows or more).'
-            )
+            small = f'Only {len(judged)} slices of "{self.column}" can be judged ({self.min_rows} rows or more).'
             return _cannot_tell(self, small, found)
         ends = sorted(judged, key=lambda row: float(row["value"]))
         outcome = Outcome.inconclusive
@@ -260,16 +256,10 @@ class NoSkew(Policy):
             return _cannot_tell(self, "No training row was replayed through the endpoint.", found)
         if differing or (largest is not None and largest > self.tolerance):
             by = "" if largest is None else f", by up to {shown(largest)}"
-            sentence = (
-                f"{differing:.0f} of {rows:.0f} replayed rows are predicted differently when served{by}."
-            )
-            return GateResult(
-                describe(self), Outcome.failed, sentence, largest, self.tolerance, facts=dict(found)
-            )
+            sentence = f"{differing:.0f} of {rows:.0f} replayed rows are predicted differently when served{by}."
+            return GateResult(describe(self), Outcome.failed, sentence, largest, self.tolerance, facts=dict(found))
         sentence = f"{rows:.0f} replayed rows are predicted the same when served."
-        return GateResult(
-            describe(self), Outcome.passed, sentence, largest, self.tolerance, facts=dict(found)
-        )
+        return GateResult(describe(self), Outcome.passed, sentence, largest, self.tolerance, facts=dict(found))
 
 
 def _threshold(gate: AtLeast | AtMost, facts: Facts, above: bool) -> GateResult:
@@ -280,12 +270,8 @@ def _threshold(gate: AtLeast | AtMost, facts: Facts, above: bool) -> GateResult:
     reached = value >= gate.threshold if above else value <= gate.threshold
     words = ("at least" if above else "at most") if reached else ("below" if above else "above")
     sentence = f"{gate.metric} is {shown(value)}, {words} {shown(gate.threshold)}."
-    return GateResult(
-        describe(gate), Outcome.passed if reached else Outcome.failed, sentence, value, gate.threshold
-    )
+    return GateResult(describe(gate), Outcome.passed if reached else Outcome.failed, sentence, value, gate.threshold)
 
 
 def _cannot_tell(gate: Policy, sentence: str, facts: Facts | None = None) -> GateResult:
-    return GateResult(
-        describe(gate), Outcome.inconclusive, f"Cannot tell. {sentence}", facts=dict(facts or {})
-    )
+    return GateResult(describe(gate), Outcome.inconclusive, f"Cannot tell. {sentence}", facts=dict(facts or {}))

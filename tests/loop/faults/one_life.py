@@ -49,7 +49,15 @@ for _ in range(20):
 
             waits = version(db, "small", turn.version or 0).decision is None
         if waits:
-            decide(store.ledger, "small", turn.version or 0, approved=True, by="ann", role="owner", now=clock.now())
+            decide(
+                store.ledger,
+                "small",
+                turn.version or 0,
+                approved=True,
+                by="ann",
+                role="owner",
+                now=clock.now(),
+            )
     elif turn.state is TurnState.canary:
         clock.advance("2h")
         store.predictions.append(

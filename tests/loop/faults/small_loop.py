@@ -4,7 +4,18 @@ import polars as pl
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from noria import Approval, AtLeast, BeatsChampion, Canary, Every, Loop, OnAlarm, Parquet, Performance, RandomSplit
+from noria import (
+    Approval,
+    AtLeast,
+    BeatsChampion,
+    Canary,
+    Every,
+    Loop,
+    OnAlarm,
+    Parquet,
+    Performance,
+    RandomSplit,
+)
 
 loop = Loop(
     name="small",

@@ -39,17 +39,13 @@ def translate(error: sqlite3.Error, path: Path) -> StoreError:
     code = getattr(error, "sqlite_errorcode", None)
     primary = code & 0xFF if code is not None else None
     if primary == sqlite3.SQLITE_FULL or code in _NO_SPACE:
-        return StoreFull(
-            f"No space left for {path.name}. Nothing was recorded; free some space and try again."
-        )
+        return StoreFull(f"No space left for {path.name}. Nothing was recorded; free some space and try again.")
     if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN):
         return StoreReadOnly(f"Cannot write {path}: {error}. Check the store folder's permissions.")
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return StoreBusy(f"{path} has been locked by another process for too long. Try again.")
     if primary in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-        return StoreError(
-            f"{path} is not a Noria store file, or it is damaged ({error}). Restore it from a backup."
-        )
+        return StoreError(f"{path} is not a Noria store file, or it is damaged ({error}). Restore it from a backup.")
     return StoreError(f"{path}: {error}.")
 
 
@@ -185,9 +181,7 @@ class Database:
             if self._broken:
                 raise StoreError(str(self._broken))
             if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._work, name=f"write {self.path.name}", daemon=True
-                )
+                self._thread = threading.Thread(target=self._work, name=f"write {self.path.name}", daemon=True)
                 self._thread.start()
             self._jobs.put(_Job(change, done))
         return done.result()
@@ -255,8 +249,7 @@ class Database:
             # After a failed fsync the kernel may have dropped the pages: trying again could acknowledge
             # a write that is lost.
             failure = self._broken = StoreError(
-                f"{self.path}: a write to disk failed ({error}). No further write is taken; check the disk "
-                "and restart."
+                f"{self.path}: a write to disk failed ({error}). No further write is taken; check the disk and restart."
             )
         for job in group:
             if not job.done.done():

@@ -56,9 +56,7 @@ _KINDS: dict[type[msgspec.Struct], _Kind] = {
     Turn: _Kind("turns", ("id", "loop", "number", "state", "created"), "number"),
     Run: _Kind("runs", ("id", "loop", "turn", "status", "started"), "started"),
     ValidationReport: _Kind("reports", ("id", "loop", "run", "turn", "created"), "created"),
-    ModelVersion: _Kind(
-        "versions", ("loop", "version", "run", "stage"), "version", ("loop", "version"), rowid=False
-    ),
+    ModelVersion: _Kind("versions", ("loop", "version", "run", "stage"), "version", ("loop", "version"), rowid=False),
     AliasRecord: _Kind("aliases", ("loop", "alias", "version"), "alias", ("loop", "alias"), rowid=False),
     Deployment: _Kind("deployments", ("loop", "revision"), "revision", ("loop", "revision"), rowid=False),
     Alert: _Kind("alerts", ("id", "loop", "version", "at", "severity"), "at"),
@@ -69,9 +67,7 @@ _KINDS: dict[type[msgspec.Struct], _Kind] = {
     Window: _Kind("windows", ("id", "loop", "version", "kind", "start"), "start"),
     AuditEntry: _Kind("audit", ("number", "at", "subject", "digest"), "number", ("number",)),
 }
-_DECODERS: dict[type[msgspec.Struct], msgspec.json.Decoder[Any]] = {
-    kind: msgspec.json.Decoder(kind) for kind in _KINDS
-}
+_DECODERS: dict[type[msgspec.Struct], msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(kind) for kind in _KINDS}
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -166,9 +162,7 @@ class _Reader:
             except StoreError:
                 found.append(f"{name} cannot be read: it was changed or damaged.")
                 continue
-            apart = [
-                c for c, kept in zip(shape.columns, columns, strict=True) if cell(getattr(record, c)) != kept
-            ]
+            apart = [c for c, kept in zip(shape.columns, columns, strict=True) if cell(getattr(record, c)) != kept]
             if apart:
                 found.append(f"{name} was changed: {', '.join(apart)} is not what the record says.")
             elif _ENCODER.encode(record) != body:
@@ -217,9 +211,7 @@ class _Transaction(_Reader):
         return self._connection.execute(f"DELETE FROM {shape.table}{clause}", values).rowcount
 
     def audit(self, at: datetime, actor: str, action: str, subject: str, **facts: Any) -> None:
-        last = self._connection.execute(
-            "SELECT number, digest FROM audit ORDER BY number DESC LIMIT 1"
-        ).fetchone()
+        last = self._connection.execute("SELECT number, digest FROM audit ORDER BY number DESC LIMIT 1").fetchone()
         number, previous = (last[0] + 1, last[1]) if last else (1, "")
         at = at.astimezone(UTC)
         facts = msgspec.json.decode(_ENCODER.encode(facts))  # as it will be read: NaN, for one, becomes null

@@ -100,9 +100,7 @@ class SqlitePredictionLog:
             return unmatched
 
         unmatched = self._database.write(change) if labels else []
-        return LabelReceipt(
-            received=len(labels), matched=len(labels) - len(unmatched), unmatched=tuple(unmatched)
-        )
+        return LabelReceipt(received=len(labels), matched=len(labels) - len(unmatched), unmatched=tuple(unmatched))
 
     def find(self, prediction: str) -> tuple[Prediction, Label | None]:
         """One prediction by id, with its label if known."""
@@ -158,9 +156,7 @@ class SqlitePredictionLog:
         found = []
         for sequence, label_body, prediction_body in rows:
             label = _LABEL.decode(label_body)
-            found.append(
-                LabelledPrediction(_PREDICTION.decode(prediction_body), label.value, label.at, sequence)
-            )
+            found.append(LabelledPrediction(_PREDICTION.decode(prediction_body), label.value, label.at, sequence))
         return found
 
     def counts(self, loop: str, since: datetime, version: int | None = None) -> tuple[int, int, int]:

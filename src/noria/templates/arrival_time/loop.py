@@ -119,7 +119,12 @@ def regressor(trend: str, trees: int) -> TransformedTargetRegressor:
 
 @loop.train
 def train(
-    x_train: pl.DataFrame, y_train: pl.Series, *, trees: int = 200, newest_days: int = 7, newest_rows: int = 300
+    x_train: pl.DataFrame,
+    y_train: pl.Series,
+    *,
+    trees: int = 200,
+    newest_days: int = 7,
+    newest_rows: int = 300,
 ) -> TransformedTargetRegressor:
     """Do the seasons return, or has the world changed? The newest days of the training rows decide.
 

@@ -65,9 +65,7 @@ def compare(ask: Ask) -> ComparePage:
     if len(names) > MOST:
         raise RequestError(f"At most {MOST} runs can be compared at once; {len(names)} were asked for.")
     found = [find_run(ask, loop, name) for name in names]
-    heads = [
-        RunHead(r.id, href("loops", loop, "runs", r.id), say.stamp(r.started)[:16], r.status) for r in found
-    ]
+    heads = [RunHead(r.id, href("loops", loop, "runs", r.id), say.stamp(r.started)[:16], r.status) for r in found]
     metrics = _rows(found, summary)
     return ComparePage(
         title=f"Compare runs of {loop}",
@@ -108,11 +106,7 @@ def _cost(run: Run) -> dict[str, Any]:
 
 def _parts(run: Run) -> dict[str, Any]:
     """Parts of each step's key: equal parts mean the step had the same code, inputs, knobs and packages."""
-    return {
-        f"{step.name} · {part}": say.short(value, 12)
-        for step in run.steps
-        for part, value in step.parts.items()
-    }
+    return {f"{step.name} · {part}": say.short(value, 12) for step in run.steps for part, value in step.parts.items()}
 
 
 def _bars(row: Row, heads: list[RunHead]) -> MetricBars:

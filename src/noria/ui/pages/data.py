@@ -66,9 +66,7 @@ def data(ask: Ask) -> DataPage:
     loop = ask.loop().name
     found = ask.db.list(DatasetVersion, limit=PAGE + 1, loop=loop, after=ask.moment("after"))
     rows = [_row(loop, dataset) for dataset in found[:PAGE]]
-    older = (
-        href("loops", loop, "data", after=found[PAGE - 1].created.isoformat()) if len(found) > PAGE else None
-    )
+    older = href("loops", loop, "data", after=found[PAGE - 1].created.isoformat()) if len(found) > PAGE else None
     return DataPage(f"Data of {loop}", loop, rows, older)
 
 
@@ -96,10 +94,7 @@ def dataset(ask: Ask) -> DatasetPage:
     if found is None:
         raise NotFound(f"Loop '{loop}' has no dataset version '{ask.path['id'][:80]}'.")
     types = dict(found.schema)
-    columns = [
-        column_card(column, found.profile.rows, types.get(column.name, ""))
-        for column in found.profile.columns
-    ]
+    columns = [column_card(column, found.profile.rows, types.get(column.name, "")) for column in found.profile.columns]
     return DatasetPage(f"Dataset {say.short(found.id)} of {loop}", loop, found, columns)
 
 

@@ -76,9 +76,7 @@ def _row(name: str, columns: list[dict[str, Mapping[str, Any]]], windows: list[W
         missing_reference=_figure(newest, "missing_reference"),
         new_levels=_figure(newest, "new_levels"),
         drifted=bool(newest.get("drifted")),
-        reasons=[str(reason) for reason in reasons]
-        if isinstance(reasons := newest.get("reasons"), list)
-        else [],
+        reasons=[str(reason) for reason in reasons] if isinstance(reasons := newest.get("reasons"), list) else [],
     )
 
 

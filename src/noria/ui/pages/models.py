@@ -158,9 +158,7 @@ def _lineage(ask: Ask, version: ModelVersion) -> list[Link]:
     if run is not None and run.dataset:
         dataset = ask.db.find(DatasetVersion, id=run.dataset, loop=loop)
         note = say.plural(dataset.rows, "row") if dataset else "no longer recorded"
-        links.append(
-            Link("dataset", say.short(run.dataset, 10), note, href("loops", loop, "data", run.dataset))
-        )
+        links.append(Link("dataset", say.short(run.dataset, 10), note, href("loops", loop, "data", run.dataset)))
     if run is not None:
         links.append(Link("run", run.id[:8], say.duration(run.seconds), href("loops", loop, "runs", run.id)))
     this = href("loops", loop, "models", version.version)

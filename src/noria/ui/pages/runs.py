@@ -103,9 +103,7 @@ def runs(ask: Ask) -> RunsPage:
         rows = _sorted(rows, sort, down, names)
     older = href("loops", loop, "runs", after=page[-1].started.isoformat()) if len(found) > PAGE else None
     columns = [_column(ask, loop, name, sort, down) for name in _names(names)]
-    return RunsPage(
-        f"Runs of {loop}", loop, columns, names, rows, older, any(r.run.status == "running" for r in rows)
-    )
+    return RunsPage(f"Runs of {loop}", loop, columns, names, rows, older, any(r.run.status == "running" for r in rows))
 
 
 def _versions(ask: Ask, loop: str) -> dict[str, int]:
@@ -148,17 +146,13 @@ def _sorted(rows: list[RunRow], sort: str, down: bool, metrics: list[str]) -> li
 
 def _column(ask: Ask, loop: str, name: str, sort: str, down: bool) -> Column:
     labels = {"started": "When", "seconds": "Took", "memory": "Peak memory"}
-    label = (
-        name.removeprefix("metric:") if name.startswith("metric:") else labels.get(name, name.capitalize())
-    )
+    label = name.removeprefix("metric:") if name.startswith("metric:") else labels.get(name, name.capitalize())
     if name == "dataset":
         return Column(name, label, "", "", False)
     here = name == sort
     order = "ascending" if here and down else "descending"
     link = href("loops", loop, "runs", sort=name, order=order, after=ask.one("after"))
-    return Column(
-        name, label, link, ("descending" if down else "ascending") if here else "", name not in SORTS[:2]
-    )
+    return Column(name, label, link, ("descending" if down else "ascending") if here else "", name not in SORTS[:2])
 
 
 def run(ask: Ask) -> RunPage:
@@ -176,9 +170,7 @@ def run(ask: Ask) -> RunPage:
         summary=summary(found),
         params=found.params,
         artifacts=[
-            ArtifactRow(
-                a.name, a.digest, a.size_bytes, href("loops", loop, "runs", found.id, "artifacts", a.name)
-            )
+            ArtifactRow(a.name, a.digest, a.size_bytes, href("loops", loop, "runs", found.id, "artifacts", a.name))
             for a in found.artifacts
         ],
         charts=metric_charts([found]),
@@ -195,16 +187,12 @@ def metric_charts(runs: list[Run]) -> dict[str, Chart]:
     points: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for run in runs:
         for metric in run.metrics:
-            points.setdefault(metric.name, {}).setdefault(run.id, []).append(
-                (float(metric.step), metric.value)
-            )
+            points.setdefault(metric.name, {}).setdefault(run.id, []).append((float(metric.step), metric.value))
     found = {}
     for name, by_run in points.items():
         x = sorted({step for line in by_run.values() for step, _ in line})
         if len(x) > 1:
-            series = [
-                Series(name if len(runs) == 1 else run[:8], align(line, x)) for run, line in by_run.items()
-            ]
+            series = [Series(name if len(runs) == 1 else run[:8], align(line, x)) for run, line in by_run.items()]
             found[name] = Chart(title=name, x_kind="step", x=x, series=series)
     return found
 

@@ -71,9 +71,7 @@ def turns(ask: Ask) -> TurnsPage:
     loop = ask.loop().name
     found = ask.db.list(Turn, limit=PAGE + 1, loop=loop, after=ask.whole("after"))
     rows = [
-        TurnRow(
-            t, href("loops", loop, "turns", t.id), (t.since - t.created).total_seconds(), not t.state.final
-        )
+        TurnRow(t, href("loops", loop, "turns", t.id), (t.since - t.created).total_seconds(), not t.state.final)
         for t in found[:PAGE]
     ]
     older = href("loops", loop, "turns", after=found[PAGE - 1].number) if len(found) > PAGE else None
@@ -115,18 +113,14 @@ def legs(turn: Turn, entries: Sequence[AuditEntry], plan: Mapping[str, Any]) -> 
 def _expected(state: TurnState, plan: Mapping[str, Any]) -> bool:
     if state is TurnState.awaiting_approval:
         return approval_role(plan) is not None
-    return state is not TurnState.canary or any(
-        policy_kind(entry) == "Canary" for entry in policies(plan, "deploy")
-    )
+    return state is not TurnState.canary or any(policy_kind(entry) == "Canary" for entry in policies(plan, "deploy"))
 
 
 def _leg(state: TurnState, turn: Turn, times: Mapping[TurnState, datetime]) -> Leg:
     at = times.get(state)
     if state is turn.state:
         failed = state in (TurnState.rejected, TurnState.failed, TurnState.rolled_back)
-        return Leg(
-            state.value, "failed" if failed else "done" if state.final else "running", at or turn.since
-        )
+        return Leg(state.value, "failed" if failed else "done" if state.final else "running", at or turn.since)
     if at is not None:
         return Leg(state.value, "done", at)
     order = list(_PATH)
@@ -157,6 +151,4 @@ def _times(turn: Turn, entries: Sequence[AuditEntry]) -> dict[TurnState, datetim
 
 def describe(entry: AuditEntry) -> str:
     """An audit entry's facts in one line."""
-    return ", ".join(
-        f"{name} {say.text(value)}" for name, value in entry.facts.items() if value not in ("", None)
-    )
+    return ", ".join(f"{name} {say.text(value)}" for name, value in entry.facts.items() if value not in ("", None))

@@ -223,9 +223,7 @@ def _retrain(now: Standing) -> Bucket:
         return Bucket("retrain", "idle", "by hand", "no trigger declared", link)
     words = {"OnAlarm": "on alarm", "Every": "on schedule", "OnNewRows": "on new rows"}
     holds = "next: " + " or ".join(words.get(kind, kind) for kind in kinds)
-    return Bucket(
-        "retrain", "waiting", holds, say.plural(turn.number, "turn") + " so far" if turn else "", link
-    )
+    return Bucket("retrain", "waiting", holds, say.plural(turn.number, "turn") + " so far" if turn else "", link)
 
 
 def alarmed(now: Standing) -> bool:

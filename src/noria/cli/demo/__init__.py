@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from noria.demo.show import run
+from noria.cli.demo.show import run
 
 __all__ = ["run"]

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from noria.demo.stream import months
+from noria.cli.demo.stream import months
 from noria.loop.build import load_model
 from noria.loop.calling import call, compute_features, knobs_of
 from noria.loop.steps import Declaration

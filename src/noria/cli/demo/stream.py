@@ -65,11 +65,8 @@ class Replay:
         Raises:
             NoriaError: a request was not answered.
         """
-        picked = self._trips["pickup_at"].dt.replace_time_zone("UTC")
-        ended = picked + pl.duration(microseconds=(self._trips["minutes"] * 6e7).cast(pl.Int64))
-        ended = pl.select(ended).to_series() if isinstance(ended, pl.Expr) else ended
-        picks = picked.dt.epoch("us").to_numpy()
-        ends = ended.dt.epoch("us").to_numpy()
+        picks = self._trips["pickup_at"].dt.epoch("us").to_numpy()
+        ends = picks + (self._trips["minutes"].to_numpy() * 6e7).astype(np.int64)
         by_end = np.argsort(ends, kind="stable")
         sent = labelled = 0
         records = self._trips.drop("minutes").with_columns(pl.col("pickup_at").dt.to_string("iso:strict")).to_dicts()

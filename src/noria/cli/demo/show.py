@@ -15,9 +15,9 @@ import numpy as np
 import polars as pl
 from rich.console import Console
 
-from noria.demo.baselines import left_alone, monthly
-from noria.demo.figures import compare, print_figures, write_figures
-from noria.demo.stream import START, STOP, Replay
+from noria.cli.demo.baselines import left_alone, monthly
+from noria.cli.demo.figures import compare, print_figures, write_figures
+from noria.cli.demo.stream import START, STOP, Replay
 from noria.deploy.rollout import deployed
 from noria.errors import NoriaError
 from noria.loop.controller import Controller
@@ -107,7 +107,12 @@ class _Demo:
         try:
             with LeaseKeeper(self.store.ledger, "noria demo", address) as keeper:
                 controller = Controller(
-                    self._loaded, self.store, self._clock, lease=keeper.lease, live=lambda: True, progress=self._say
+                    self._loaded,
+                    self.store,
+                    self._clock,
+                    lease=keeper.lease,
+                    live=lambda: True,
+                    progress=self._say,
                 )
                 with self._status, ServerThread(app, plane, port=port) as server:
                     self._console.print(f"Watch it at [bold link={address}/loops/{name}]{address}/loops/{name}[/]\n")
@@ -124,7 +129,12 @@ class _Demo:
             self.store.close()
 
     def _live(
-        self, controller: Controller, server: ServerThread, json_path: Path | None, stop: datetime, began: float
+        self,
+        controller: Controller,
+        server: ServerThread,
+        json_path: Path | None,
+        stop: datetime,
+        began: float,
     ) -> int:
         loop = self._loaded.loop
         source = loop.step("source")

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.text import Text
 
+from noria.cli.demo.stream import months
 from noria.cli.tables import table
-from noria.demo.stream import months
 
 __all__ = ["Figures", "compare", "print_figures", "write_figures"]
 
 WAYS = ("static", "monthly", "noria")
 CHANGE = datetime(2020, 3, 22)  # New York's stay-at-home order
+_PLOT = 30  # characters for the largest error
 _CALM = ("2019-10", "2020-02")
 _AFTER = ("2020-04", "2020-08")
 Floats = NDArray[np.float64]
@@ -113,33 +114,30 @@ def _recovery(picked: pl.Series, error: Floats, month: NDArray[Any]) -> datetime
 
 
 def print_figures(figures: Figures, console: Console) -> None:
-    """The table, a plot of the error, and the sentences that matter."""
-    shown = table("month", *(f"#{way}" for way in WAYS), *(f"#bias {way}" for way in WAYS), "  error by month")
+    """The table, a plot of the error, and the sentences that matter; fits 80 columns."""
+    shown = table("month", *(f"#{way}" for way in WAYS), "#bias", "#bias", "#bias", "  error")
     top = max(row[way]["mae"] for row in figures.months for way in WAYS)
     colours = {"static": "red", "monthly": "yellow", "noria": "cyan"}
     for row in figures.months:
         plot = Text("  ")
-        cells = [" "] * 41
-        marks: dict[int, str] = {}
-        for way in WAYS:
-            marks[round(row[way]["mae"] / top * 40)] = way
-        for place in range(41):
+        marks = {round(row[way]["mae"] / top * _PLOT): way for way in WAYS}
+        for place in range(_PLOT + 1):
             way = marks.get(place, "")
-            plot.append("●" if way else "·" if place % 10 == 0 else cells[place], colours.get(way, "dim"))
+            plot.append("●" if way else "·" if place % 10 == 0 else " ", colours.get(way, "dim"))
         shown.add_row(
             row["month"],
             *(Text(f"{row[way]['mae']:.2f}", style=colours[way]) for way in WAYS),
-            *(f"{row[way]['bias']:+.2f}" for way in WAYS),
+            *(Text(f"{row[way]['bias']:+.2f}", style=colours[way]) for way in WAYS),
             plot,
         )
     console.print(shown)
     console.print("[red]●[/] left alone  [yellow]●[/] retrained every month  [cyan]●[/] Noria; minutes of mean error\n")
     for name, part in (("2019-10 to 2020-02", figures.calm), ("2020-04 to 2020-08", figures.after)):
         if part:
-            against = f"{1 - part['noria'] / part['static']:+.1%} / {1 - part['noria'] / part['monthly']:+.1%}"
             console.print(
                 f"{name}: left alone {part['static']:.2f}, monthly {part['monthly']:.2f}, Noria {part['noria']:.2f} "
-                f"(better than left alone / monthly by {against})"
+                f"({part['noria'] / part['static'] - 1:+.1%} against left alone, "
+                f"{part['noria'] / part['monthly'] - 1:+.1%} against monthly)"
             )
     console.print(
         f"Retrainings: monthly {figures.retrainings['monthly']}, Noria {figures.retrainings['noria']}. "

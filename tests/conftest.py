@@ -1,0 +1,5 @@
+"""Set before any test imports a library that reads it."""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
