@@ -159,7 +159,8 @@ def _from_pandas(series: Any, name: str) -> pl.Series:
     missing = series.isna().to_numpy()
     listed = [None if gone else item for item, gone in zip(series.tolist(), missing, strict=True)]
     plain = [item.item() if isinstance(item, np.generic) else item for item in listed]
-    return _known(pl.Series(name, plain, strict=False))
+    text = pl.String if kind.startswith("str") else None  # known even where nothing is in it
+    return _known(pl.Series(name, plain, dtype=text, strict=False))
 
 
 def _in_zone(moments: pl.Series, zone: str) -> pl.Series:

@@ -115,7 +115,8 @@ def reference_of(
     }
     inputs = work.sides.train.drop(work.label)
     profile = profile_frame(inputs, time=work.source.time)
-    output = profile_frame(pl.DataFrame({"prediction": values.tolist()}))
+    spread = [value for one in judged for value in one.values.tolist()]
+    output = profile_frame(pl.DataFrame({"prediction": spread}))
     return reference, Profile(rows=profile.rows, columns=(*profile.columns, *output.columns))
 
 
