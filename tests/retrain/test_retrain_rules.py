@@ -69,13 +69,26 @@ def test_the_follow_up_ends_with_the_first_turn_that_does_not_promote(outcome: s
 
 @given(st.integers(1, 10**6), st.integers(1, 365))
 def test_follow_ups_grow_rare_as_rows_come_in(per_day: int, days: int) -> None:
-    rule, then, turns, started = OnAlarm(), per_day, 0, NOW
+    rule, then, turns, started = OnAlarm(at_most="3650d"), per_day, 0, NOW
     for day in range(2, days + 2):
         now = NOW + timedelta(days=day)
         facts = {"now": now, "last_turn_started": started, "regime": regime(per_day * day, then)}
         if rule.decide(facts).wanted:
             turns, then, started = turns + 1, per_day * day, now
     assert turns <= (days + 2).bit_length()
+
+
+def test_a_follow_up_waits_no_longer_than_at_most_while_challengers_win() -> None:
+    facts = {"now": NOW + timedelta(days=30), "last_turn_started": NOW, "regime": regime(1100, 1000)}
+    assert OnAlarm(at_most="30d").decide(facts).wanted
+    assert not OnAlarm(at_most="31d").decide(facts).wanted
+    assert not OnAlarm(at_most="30d").decide({**facts, "regime": regime(1000, 1000)}).wanted
+
+
+def test_a_gate_that_could_not_tell_asks_for_more_rows_and_one_that_failed_ends_the_follow_ups() -> None:
+    facts = {"now": NOW + timedelta(days=9), "last_turn_started": NOW}
+    assert OnAlarm().decide({**facts, "regime": {**regime(2000, 1000), "outcome": "inconclusive"}}).wanted
+    assert not OnAlarm().decide({**facts, "regime": {**regime(2000, 1000), "outcome": "rejected"}}).wanted
 
 
 def test_new_rows_are_counted() -> None:

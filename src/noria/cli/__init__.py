@@ -10,8 +10,10 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line; a user's mistake is one clear message and a non-zero exit status."""
-    # OpenMP threads that wait by spinning make training some ten times slower on a machine that does anything else.
+    # Training shares the machine with serving. OpenMP threads that wait by spinning, or that outnumber the cores left
+    # to them, make it some ten times slower on a small machine that does anything else.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 2) - 1)))
     from noria.cli.app import application
     from noria.errors import DeclarationError, NoriaError
 

@@ -133,7 +133,7 @@ def feature(
         result = call(step, *_arguments(step, data, made, kind, {} if handed is None else handed), **knobs)
     except StepError as error:
         row = _failing_row(step, data, made, kind, knobs)
-        raise StepError(f"{error} (row {row})" if row is not None else str(error)) from error
+        raise StepError(f"{error}{_shown(data, row)}") from error
     return _columns(step, result, data.height)
 
 
@@ -168,6 +168,15 @@ def _columns(step: Step, result: Any, rows: int) -> pl.DataFrame:
             "a feature returns one value for each row, in the same order."
         )
     return frame
+
+
+def _shown(data: pl.DataFrame, row: int | None) -> str:
+    """The row a feature fails on, by its first values: its position would be that within a split."""
+    if row is None:
+        return ""
+    values = data.row(row, named=True)
+    listed = ", ".join(f"{name}={value!s:.40}" for name, value in list(values.items())[:6])
+    return f" (on the row with {listed}{', …' if len(values) > 6 else ''})"
 
 
 def _failing_row(

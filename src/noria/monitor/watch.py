@@ -255,7 +255,9 @@ def watch_drift(
         close()
     kept["start"] = start.isoformat()
     warned = set(kept.get("warned") or ())
-    alerts = [alert for window in windows if (alert := _warning(manifest, version, window, warned))]
+    # A window the version came into half-way holds some hours of the week only: shown, but no ground for a warning.
+    whole = [window for window in windows if window.start >= state.since]
+    alerts = [alert for window in whole if (alert := _warning(manifest, version, window, warned))]
     kept["warned"] = sorted(warned)
     return Observation(msgspec.structs.replace(state, state=kept), windows, alerts)
 

@@ -5,8 +5,9 @@ the globals that are really used, constants by value, functions, decorators and 
 recursion, modules of the user's whole only when used as objects, installed packages by version; Python's
 minor version. It is the identity of what is loaded, also when files were edited since.
 
-Not seen: ``getattr`` with a computed name, ``eval``, registries filled elsewhere, data files, environment
-variables, C code of the user's own.
+Not seen: ``getattr`` with a computed name, ``eval``, registries filled elsewhere (but those of
+``functools.singledispatch``), data files, environment variables, C code of the user's own. A constant too
+deep or too large to be looked at whole always counts as changed.
 """
 
 from __future__ import annotations
@@ -102,6 +103,8 @@ class _Walk:
                 self._installed(module)
             if hasattr(value, "__wrapped__"):
                 self.thing(value.__wrapped__)
+            for one in _functions_behind(value):
+                self.thing(one)
 
     def _note(self, name: str, value: str) -> None:
         found = self.parts.setdefault(name, [])
@@ -245,3 +248,16 @@ def _functions_in(member: Any) -> Iterator[types.FunctionType]:
         if isinstance(one, (types.FunctionType, *_DESCRIPTORS)):
             inner = [getattr(one, name, None) for name in ("fget", "fset", "fdel", "func", "__wrapped__")]
             waiting += [found for found in inner if found is not None]
+
+
+def _functions_behind(wrapper: Any) -> Iterator[types.FunctionType]:
+    """The user's functions that a function of somebody else's calls: held in its closure, or registered with it."""
+    cells = getattr(wrapper, "__closure__", None) or ()
+    registered = getattr(wrapper, "registry", None)  # of functools.singledispatch
+    held: list[Any] = [*registered.values()] if isinstance(registered, types.MappingProxyType) else []
+    for cell in cells:
+        try:
+            held.append(cell.cell_contents)
+        except ValueError:
+            continue  # still empty
+    yield from (one for one in held if isinstance(one, types.FunctionType) and is_user(_module_of(one)))

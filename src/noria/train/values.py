@@ -11,17 +11,22 @@ from pathlib import PurePath
 from typing import Any
 
 from noria.core.hashing import digest_bytes
+from noria.core.ids import new_id
 from noria.train.packages import is_user
 
 __all__ = ["Values"]
 
 _PLAIN = (bool, int, float, complex, bytes, type(None), type(...), type(NotImplemented))
-_DEEPEST = 30
-_MOST = 100_000
+_DEEPEST = 100
+_MOST = 2_000_000
+_SHORT = 200
 
 
 class Values:
-    """Turns values into plain ones.
+    """Turns values into plain ones, once each; long ones become digests of their own.
+
+    A value too deep (100 levels) or too large (2 million objects) to be looked at whole is never equal to
+    another: a step is then run again, as nobody can tell whether it need be.
 
     Args:
         met: told every function, class and module found inside a value.
@@ -32,7 +37,8 @@ class Values:
         self._met = met
         self._root = root
         self._left = _MOST
-        self._inside: set[int] = set()
+        self._inside: dict[int, int] = {}
+        self._made: dict[int, tuple[object, Any]] = {}  # holds what it saw: a number freed could name another
 
     def plain(self, value: Any) -> Any:
         """The value as plain text and tuples."""
@@ -40,14 +46,21 @@ class Values:
             return ("str", self._here(value))
         if type(value) in _PLAIN:
             return (type(value).__name__, repr(value))
+        number = id(value)
+        if number in self._made:
+            return self._made[number][1]
+        if number in self._inside:
+            return ("above", len(self._inside) - self._inside[number])
         self._left -= 1
-        if self._left < 0 or len(self._inside) > _DEEPEST or id(value) in self._inside:
-            return ("further", type(value).__qualname__)
-        self._inside.add(id(value))
+        if self._left < 0 or len(self._inside) >= _DEEPEST:
+            return ("unknown", type(value).__qualname__, new_id())
+        self._inside[number] = len(self._inside)
         try:
-            return self._collection(value)
+            found = _shortened(self._collection(value))
         finally:
-            self._inside.discard(id(value))
+            del self._inside[number]
+        self._made[number] = (value, found)
+        return found
 
     def _here(self, text: str) -> str:
         under = self._root and (text == self._root or text.startswith(self._root + "/"))
@@ -113,6 +126,11 @@ class Values:
             return ("global", kind.__module__, made)
         made = tuple(list(part) if hasattr(part, "__next__") else part for part in made)
         return (kind.__module__, kind.__qualname__, *map(self.plain, made))
+
+
+def _shortened(found: Any) -> Any:
+    text = repr(found)
+    return found if len(text) <= _SHORT else ("digest", digest_bytes(text.encode()))
 
 
 def _is_named(value: Any) -> bool:

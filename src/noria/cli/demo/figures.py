@@ -21,7 +21,7 @@ __all__ = ["Figures", "compare", "print_figures", "write_figures"]
 
 WAYS = ("static", "monthly", "noria")
 CHANGE = datetime(2020, 3, 22)  # New York's stay-at-home order
-_PLOT = 30  # characters for the largest error
+_PLOT = 24  # characters for the largest error
 _CALM = ("2019-10", "2020-02")
 _AFTER = ("2020-04", "2020-08")
 Floats = NDArray[np.float64]

@@ -1,0 +1,109 @@
+"""What the README promises for your own data, run as written."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+README = (Path(__file__).parent.parent.parent / "README.md").read_text(encoding="utf-8")
+NORIA = Path(sys.executable).with_name("noria")
+
+
+def block(first: str) -> list[str]:
+    """The lines of the shell block that holds ``first``."""
+    for found in re.findall(r"```sh\n(.*?)```", README, re.S):
+        if first in found:
+            return str(found).strip().splitlines()
+    raise AssertionError(first)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("readme")
+    draw, rows = np.random.default_rng(0), 600
+    age, spend = draw.integers(18, 90, rows), draw.gamma(2, 200, rows).round(2)
+    plan = draw.choice(["basic", "plus", "pro"], rows)
+    churned = (draw.random(rows) < 1 / (1 + np.exp(-(age - 50) / 10))).astype(int)
+    table = {"customer_id": range(rows), "age": age, "spend": spend, "plan": plan, "churned": churned}
+    pl.DataFrame(table).write_csv(made / "customers.csv")
+    return made
+
+
+def sh(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = dict(os.environ) | {"PATH": f"{NORIA.parent}:{os.environ['PATH']}"}
+    return subprocess.run(
+        line,
+        shell=True,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+@pytest.fixture(scope="module")
+def served(folder: Path) -> Iterator[Path]:
+    """The README's own commands up to `noria up`, which is left running."""
+    commands = [line for line in block("noria new churn") if line.startswith("noria")]
+    for line in commands[:-1]:
+        done = sh(line, folder)
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+    up = commands[-1].split()
+    process = subprocess.Popen([str(NORIA), *up[1:]], cwd=folder, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            urllib.request.urlopen("http://127.0.0.1:8500/predict/churn", timeout=5).close()
+            break
+        except OSError:
+            time.sleep(0.3)
+    yield folder
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+
+
+@pytest.mark.xdist_group("port 8500")
+def test_own_data_goes_all_the_way_round_to_a_served_champion(served: Path) -> None:
+    predict, label, metadata = (sh(f"{line} -s", served) for line in block("curl -X POST"))
+    answer = json.loads(predict.stdout)["predictions"][0]
+    assert answer["prediction"] in (0, 1)
+    assert json.loads(label.stdout)["matched"] == 1
+    assert json.loads(metadata.stdout)["name"] == "churn"
+    told = sh(f"noria explain {answer['id']} --store churn/.noria", served)
+    assert told.returncode == 0
+    assert "data version" in told.stdout
+    for verb in ("status", "turns", "runs", "models", "data", "report", "monitor", "why train", "audit"):
+        done = sh(f"noria {verb} --store churn/.noria", served)
+        assert done.returncode == 0, f"{verb}: {done.stdout}{done.stderr}"
+    second = sh("noria up churn/loop.py --port 0", served)
+    assert second.returncode == 1
+    assert "already looked after by process" in second.stderr
+
+
+def test_the_example_loop_is_sound(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    (tmp_path / "example.py").write_text(example)
+    done = sh("noria check example.py", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "churn: sound" in done.stdout
+
+
+def test_every_verb_is_in_the_readme() -> None:
+    shown = subprocess.run([str(NORIA), "--help"], capture_output=True, text=True, check=True).stdout
+    verbs = re.findall(r"^  ([a-z]+)  ", shown[shown.index("Commands:") :], re.M)
+    assert len(verbs) > 10
+    missing = [verb for verb in verbs if not re.search(rf"\b{verb}\b", README)]
+    assert missing == []
