@@ -46,7 +46,7 @@ def test_a_frame_comes_back_as_it_was(kind: Kind) -> None:
     assert isinstance(back, pl.DataFrame)
     expected = RICH
     if kind == "pandas":  # it has neither whole numbers with gaps nor days
-        expected = expected.cast({"gaps": pl.Float64, "day": pl.Datetime("us"), "level": pl.String})
+        expected = expected.cast({"gaps": pl.Float64, "day": pl.Datetime("us")})
         back = back.with_columns(pl.col("gaps", "part").fill_nan(None))
     pt.assert_frame_equal(back, expected, categorical_as_str=True)
 
@@ -107,6 +107,20 @@ def test_pandas_own_types_arrive_with_their_gaps(name: str) -> None:
     table = from_any(series.to_frame())
     assert isinstance(table, pl.DataFrame)
     assert table["x"].to_list() == found.to_list()
+
+
+def test_levels_stay_levels_whatever_one_row_has_of_them() -> None:
+    column = pd.Series(["a", None, "b"]).astype("category")
+    for rows in (column, column[:1], column[1:2], column[:0]):
+        found = from_any(rows)
+        assert isinstance(found, pl.Series)
+        assert found.dtype == pl.Categorical
+        assert str(series_to_kind(found, "pandas").dtype) == "category"
+
+
+def test_fixed_levels_have_the_same_codes_in_every_part_of_a_column() -> None:
+    column = pl.Series("x", ["low", "mid", "high"], dtype=pl.Enum(["low", "mid", "high"]))
+    assert series_to_kind(column[2:], "pandas").cat.codes.tolist() == [2]
 
 
 def test_a_zoned_time_keeps_its_moment_and_zone() -> None:

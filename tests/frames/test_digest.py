@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given
@@ -81,6 +82,48 @@ def test_every_kind_of_column_has_a_digest(values: list[object]) -> None:
     frame = pl.DataFrame({"x": values})
     assert frame_digest(frame) == frame_digest(frame.clone())
     assert frame_digest(frame) != frame_digest(frame.reverse()) or values == [None, None]
+
+
+NESTED = [
+    pl.List(pl.Float64), pl.Array(pl.Float64, 2), pl.Struct({"a": pl.Float64, "b": pl.List(pl.String)}),
+    pl.List(pl.Struct({"a": pl.Binary})), pl.List(pl.List(pl.Int64)), pl.Struct({"t": pl.Datetime("ns", "UTC")}),
+]  # fmt: skip
+
+
+@given(dataframes(max_cols=2, max_size=8, allowed_dtypes=NESTED, allow_null=True), st.data())
+def test_memory_layout_of_lists_and_structs_makes_no_difference(frame: pl.DataFrame, data: st.DataObject) -> None:
+    expected = frame_digest(frame)
+    cut = data.draw(st.integers(0, frame.height))
+    assert frame_digest(pl.concat([frame[:cut], frame[cut:]], rechunk=False)) == expected
+    assert frame_digest(pl.concat([frame, frame])[frame.height :]) == expected
+
+
+LISTS = pl.List(pl.Float64)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (pl.Series([[float("nan")]], dtype=LISTS), pl.Series([[None]], dtype=LISTS)),
+        (pl.Series([[float("inf")]], dtype=LISTS), pl.Series([[None]], dtype=LISTS)),
+        (pl.Series([[]], dtype=LISTS), pl.Series([None], dtype=LISTS)),
+        (pl.Series([[1.0], [2.0, 3.0]]), pl.Series([[1.0, 2.0], [3.0]])),
+        (pl.Series([[b"a"]]), pl.Series([[b"b"]])),
+        (pl.Series([{"x": 1}]), pl.Series([{"y": 1}])),
+        (pl.Series([{"x": None}], dtype=pl.Struct({"x": pl.Int64})), pl.Series([None], dtype=pl.Struct({"x": pl.Int64}))),
+        (pl.Series([2**100]), pl.Series([2**100 + 1])),
+    ],
+)
+def test_any_difference_within_lists_and_structs_is_another_digest(one: pl.Series, other: pl.Series) -> None:
+    assert frame_digest(one.to_frame("x")) != frame_digest(other.to_frame("x"))
+
+
+@pytest.mark.parametrize("kind", [pl.Float64, pl.Float32])
+def test_the_bits_of_a_nan_make_no_difference(kind: type[pl.DataType]) -> None:
+    nan = np.array([float("nan"), 1.0])
+    one, other = (pl.DataFrame({"x": pl.Series(values, dtype=kind)}) for values in (nan, np.copysign(nan, [-1, 1])))
+    assert frame_digest(one) == frame_digest(other)
+    assert frame_digest(one) != frame_digest(one.fill_nan(None))
 
 
 def test_python_objects_have_none() -> None:

@@ -126,3 +126,18 @@ def test_days_and_times_share_one_scale() -> None:
     days = profile_frame(pl.DataFrame({"t": [date(2024, 1, 1), date(2024, 1, 2)]})).columns[0]
     times = profile_frame(pl.DataFrame({"t": [datetime(2024, 1, 1), datetime(2024, 1, 2)]})).columns[0]
     assert days == times
+
+
+def test_bytes_within_lists_are_levels_like_any_other() -> None:
+    frame = pl.DataFrame({"x": [[b"a"], [b"a"], [b"\xff"], None]})
+    (column,) = profile_frame(frame).columns
+    assert (column.distinct, column.missing, column.counts[:2]) == (2, 1, (2, 1))
+
+
+def test_of_very_many_levels_the_most_frequent_are_kept_in_order() -> None:
+    texts = [f"{n:05}" for n in range(3000)] + ["02999"] * 5 + ["00007"] * 3
+    (column,) = profile_frame(pl.DataFrame({"x": texts})).columns
+    assert column.distinct == 3000
+    assert column.levels[:4] == ("02999", "00007", "00000", "00001")
+    assert (len(column.levels), len(column.others)) == (50, 950)
+    assert sum(column.counts) == len(texts)

@@ -312,6 +312,17 @@ def test_a_change_in_a_class_is_noticed(tmp_path: Path, before: str, after: str,
         pytest.param("import functools\n@functools.lru_cache\ndef g(x):\n    return x\n"
                      "def train(x):\n    return g(x)\n",
                      "return x\ndef", "return -x\ndef", id="cached helper"),
+        pytest.param("import functools\n@functools.singledispatch\ndef g(x):\n    return x\n"
+                     "@g.register\ndef _(x: int):\n    return 1\ndef train(x):\n    return g(x)\n",
+                     "return 1", "return 2", id="registered with singledispatch"),
+        pytest.param("W = [[n] for n in range(150_000)] + [[1]]\ndef train(x):\n    return W\n",
+                     "[[1]]", "[[2]]", id="end of a long constant"),
+        pytest.param("W = [1]\nfor _ in range(50):\n    W = [W]\ndef train(x):\n    return W\n",
+                     "[1]", "[2]", id="bottom of a deep constant"),
+        pytest.param("W = [1]\nfor _ in range(60):\n    W = [W, W]\ndef train(x):\n    return W\n",
+                     "[1]", "[2]", id="bottom of a constant that shares its parts"),
+        pytest.param("W = [1]\nW.append({'w': W})\ndef train(x):\n    return W\n",
+                     "[1]", "[2]", id="constant that holds itself"),
         pytest.param("import pandas as pd\nimport polars as pl\ndef train(x: pl.DataFrame):\n    return x\n",
                      "x: pl", "x: pd", id="annotation"),
         pytest.param("class Scale:\n    def __init__(self, k):\n        self.k = k\n"
@@ -326,6 +337,11 @@ def test_what_a_function_uses_counts(tmp_path: Path, text: str, before: str, aft
     assert before in text
     assert one_file(tmp_path, text, text) == []
     assert one_file(tmp_path, text, text.replace(before, after)) != []
+
+
+def test_a_constant_too_deep_to_be_looked_at_counts_as_changed(tmp_path: Path) -> None:
+    text = "W = [1]\nfor _ in range(200):\n    W = [W]\ndef train(x):\n    return W\n"
+    assert one_file(tmp_path, text, text) == ["constant W (loop.py) changed"]
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,8 @@ def _to_pandas(series: pl.Series) -> Any:
     if (kind.is_integer() and kind != pl.Int128) or (kind == pl.Boolean and not series.null_count()):
         return pandas.Series(series.to_numpy(writable=True))
     if isinstance(kind, (pl.Categorical, pl.Enum)):
-        return pandas.Series(pandas.Categorical(series.cast(pl.String).to_list()))
+        levels = kind.categories.to_list() if isinstance(kind, pl.Enum) else None
+        return pandas.Series(pandas.Categorical(series.cast(pl.String).to_list(), categories=levels))
     if kind == pl.String:
         return pandas.Series(series.to_list(), dtype=pandas.Series(["text"]).dtype)
     return pandas.Series(series.to_list(), dtype=object)
@@ -160,7 +161,9 @@ def _from_pandas(series: Any, name: str) -> pl.Series:
     listed = [None if gone else item for item, gone in zip(series.tolist(), missing, strict=True)]
     plain = [item.item() if isinstance(item, np.generic) else item for item in listed]
     text = pl.String if kind.startswith("str") else None  # known even where nothing is in it
-    return _known(pl.Series(name, plain, dtype=text, strict=False))
+    found = _known(pl.Series(name, plain, dtype=text, strict=False))
+    texts = kind == "category" and (found.dtype == pl.String or series.cat.categories.dtype.kind in "OU")
+    return found.cast(pl.Categorical) if texts else found
 
 
 def _in_zone(moments: pl.Series, zone: str) -> pl.Series:

@@ -109,6 +109,8 @@ def _texts(column: pl.Series) -> pl.Series:
         column = column.to_physical()
     if column.dtype == pl.Binary:
         return column.bin.encode("hex")
+    if column.dtype.is_nested() and "Binary" in str(column.dtype):  # for which Polars writes no JSON
+        return pl.Series(column.name, [None if item is None else repr(item) for item in column.to_list()], pl.String)
     if column.dtype.is_nested():
         text = pl.struct("it").struct.json_encode()
         return column.to_frame("it").select(pl.when(pl.col("it").is_not_null()).then(text)).to_series()
@@ -167,16 +169,18 @@ def _level_shape(column: pl.Series, kind: str) -> ColumnProfile:
     texts = _texts(column).drop_nulls()
     if not texts.len():
         return ColumnProfile(column.name, kind, 0, (0,))
-    table = texts.alias("level").value_counts(sort=True, name="rows").sort(["rows", "level"], descending=[True, False])
-    levels = table["level"].to_list()
+    table = texts.alias("level").value_counts(name="rows")
+    order = ["rows", "level"]
+    top = table.top_k(_KNOWN, by=order, reverse=[False, True]).sort(order, descending=[True, False])
+    levels = top["level"].to_list()
     return ColumnProfile(
         column.name,
         kind,
         0,
         (0,) * (min(len(levels), _LEVELS) + 1),
         levels=tuple(levels[:_LEVELS]),
-        others=tuple(levels[_LEVELS:_KNOWN]),
-        distinct=len(levels),
+        others=tuple(levels[_LEVELS:]),
+        distinct=table.height,
     )
 
 

@@ -86,6 +86,7 @@ class Replay:
             if self._controller.tick() is not None:
                 self._server.settle()
             step(now, sent)
+        self._connection.close()
 
     def _predict(self, part: range, records: list[dict[str, Any]]) -> None:
         found = self._post("predict", {"records": records[part.start : part.stop]})["predictions"]
