@@ -106,7 +106,7 @@ WRONG: list[tuple[str, list[Any]]] = [
         ],
     ),
     (NANO, ["9999-12-31", "0001-01-01", 1e12]),
-    ("Date", ["soon", 5, True, "2024-02-30", [], ""]),
+    ("Date", ["soon", 5, True, "2024-02-30", [], "", "2024-05-31 or so", "2024-05-31T99"]),
     ("Time", ["soon", 5, "25:00", True]),
     ("Duration(time_unit='us')", ["1s", True, 1e300, INF, []]),
 ]
@@ -204,3 +204,8 @@ def test_whole_numbers_are_exact(values: list[int | None]) -> None:
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False) | st.none() | st.integers(-5, 5), max_size=20))
 def test_floats_are_exact(values: list[float | None]) -> None:
     assert cast_records([{"x": value} for value in values], [Field("x", "Float64")])["x"].to_list() == values
+
+
+def test_numbers_whose_sum_is_beyond_a_float_are_taken_all_the_same() -> None:
+    given = [1e308, 1e308, None, -1e308]
+    assert cast_records([{"x": value} for value in given], [Field("x", "Float64")])["x"].to_list() == given

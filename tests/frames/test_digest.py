@@ -99,6 +99,7 @@ def test_memory_layout_of_lists_and_structs_makes_no_difference(frame: pl.DataFr
 
 
 LISTS = pl.List(pl.Float64)
+STRUCT = pl.Struct({"x": pl.Int64})
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,10 @@ LISTS = pl.List(pl.Float64)
         (pl.Series([[1.0], [2.0, 3.0]]), pl.Series([[1.0, 2.0], [3.0]])),
         (pl.Series([[b"a"]]), pl.Series([[b"b"]])),
         (pl.Series([{"x": 1}]), pl.Series([{"y": 1}])),
-        (pl.Series([{"x": None}], dtype=pl.Struct({"x": pl.Int64})), pl.Series([None], dtype=pl.Struct({"x": pl.Int64}))),
+        (
+            pl.Series([{"x": None}], dtype=pl.Struct({"x": pl.Int64})),
+            pl.Series([None], dtype=pl.Struct({"x": pl.Int64})),
+        ),
         (pl.Series([2**100]), pl.Series([2**100 + 1])),
     ],
 )
