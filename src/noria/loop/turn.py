@@ -26,7 +26,6 @@ from noria.errors import Conflict, NoriaError
 from noria.frames.parquet import read_parquet
 from noria.loop.build import Work, build, source_of
 from noria.loop.calling import call
-from noria.loop.judging import judge
 from noria.loop.lease import check as check_lease
 from noria.loop.load import LoadedLoop
 from noria.loop.plan import plan, plan_digest
@@ -324,6 +323,8 @@ class Engine:
         return ""
 
     def _validate(self, turn: Turn) -> Turn:
+        from noria.loop.judging import judge  # brings the server along: a turn with nothing new does without
+
         store = self._store
         with store.ledger.read() as db:
             run = db.find(Run, id=turn.run)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+from noria.train.packages import is_installed, is_user, place_of
 
 __all__ = ["user_sources"]
 
@@ -13,26 +15,26 @@ _INSTALLED = ("site-packages", "dist-packages")
 
 
 def user_sources(loop_file: Path) -> dict[str, bytes]:
-    """The loop file and every file below its folder that it imports, directly or not.
+    """The loop file and every file of the user's that it imports, directly or not.
 
     Imports inside functions count, and so do ``importlib.import_module`` calls with the name written out.
-    What is installed, of the standard library, or in a hidden folder does not.
+    A module from elsewhere than the loop file's folder counts once it is imported, unless it is an installed
+    package's, editable ones included. What is of the standard library, or in a hidden folder, does not count.
 
     Returns:
-        Bytes by path relative to the loop file's folder, with forward slashes.
+        Bytes by path relative to the loop file's folder, or to the folder a module from elsewhere is imported
+        from; with forward slashes.
     """
     entry = loop_file.resolve()
-    folder = entry.parent
     found: dict[str, bytes] = {}
-    waiting = [entry]
+    waiting = [(entry.name, entry)]
     while waiting:
-        path = waiting.pop()
-        name = path.relative_to(folder).as_posix()
+        name, path = waiting.pop()
         if name in found:
             continue
         found[name] = data = path.read_bytes()
-        for module in sorted(_imported(data, path.parent.relative_to(folder).parts)):
-            waiting += [file for file in _files(module, folder) if _is_user(file, folder)]
+        for module in sorted(_imported(data, PurePosixPath(name).parent.parts)):
+            waiting += _files(module, entry.parent)
     return dict(sorted(found.items()))
 
 
@@ -63,25 +65,31 @@ def _named_in_call(node: ast.Call) -> Iterator[str]:
         yield name
 
 
-def _files(module: str, folder: Path) -> Iterator[Path]:
-    """Files of a module and the packages it is in: those loaded, else where they would be found."""
+def _files(module: str, folder: Path) -> Iterator[tuple[str, Path]]:
+    """Files of a module and the packages it is in, each with its place in a bundle.
+
+    Those loaded, else where they would be found below the folder.
+    """
     parts = module.split(".")
     for depth in range(1, len(parts) + 1):
         name = ".".join(parts[:depth])
         if name in sys.modules or (depth == 1 and name in sys.builtin_module_names):
             loaded = getattr(sys.modules.get(name), "__file__", None)
-            if loaded and loaded.endswith(".py"):
-                yield Path(loaded).resolve()
-            continue
-        place = folder.joinpath(*parts[:depth])
-        for file in (place / "__init__.py", place.with_name(place.name + ".py")):
-            if file.is_file():
-                yield file.resolve()
-                break
+            files = [Path(loaded)] if loaded and loaded.endswith(".py") else []
+        else:
+            place = folder.joinpath(*parts[:depth])
+            files = [place / "__init__.py", place.with_name(place.name + ".py")]
+        file = next((file.resolve() for file in files if file.is_file()), None)
+        if file is not None and (kept := _place(name, file, folder)):
+            yield kept, file
 
 
-def _is_user(file: Path, folder: Path) -> bool:
-    if not file.is_relative_to(folder):
-        return False
-    parts = file.relative_to(folder).parts
-    return not any(part in _INSTALLED or part.startswith(".") for part in parts)
+def _place(module: str, file: Path, folder: Path) -> str:
+    """Where a module's file goes in a bundle; empty when it is not the user's to carry."""
+    below = file.is_relative_to(folder)
+    parts = file.relative_to(folder).parts if below else file.parts
+    if any(part in _INSTALLED or part.startswith(".") for part in parts):
+        return ""
+    if below:
+        return file.relative_to(folder).as_posix()
+    return place_of(module) if is_user(module) and not is_installed(module.split(".")[0]) else ""
