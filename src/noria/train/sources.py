@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from noria.train.packages import is_installed, is_user, place_of
+from noria.train.packages import is_user, package_of, place_of
 
 __all__ = ["user_sources"]
 
@@ -86,10 +86,11 @@ def _files(module: str, folder: Path) -> Iterator[tuple[str, Path]]:
 
 def _place(module: str, file: Path, folder: Path) -> str:
     """Where a module's file goes in a bundle; empty when it is not the user's to carry."""
-    below = file.is_relative_to(folder)
-    parts = file.relative_to(folder).parts if below else file.parts
-    if any(part in _INSTALLED or part.startswith(".") for part in parts):
-        return ""
-    if below:
-        return file.relative_to(folder).as_posix()
-    return place_of(module) if is_user(module) and not is_installed(module.split(".")[0]) else ""
+    if file.is_relative_to(folder):
+        name = file.relative_to(folder).as_posix()
+        kept = not any(part in _INSTALLED for part in name.split("/"))
+    else:
+        kept = is_user(module) and package_of(module.split(".")[0])[1] == "unknown"
+        kept = kept and not any(part in _INSTALLED for part in file.parts)
+        name = place_of(module) if kept else ""
+    return name if kept and not any(part.startswith(".") for part in name.split("/")) else ""
