@@ -17,7 +17,8 @@ from noria.errors import NotFound
 from noria.govern import explain, verify
 from noria.store import Store, open_store
 from noria.store.ports import Transaction
-from noria.store.sqlite.ledger import SqliteLedger
+from noria.store.sql.ledger import SqlLedger
+from noria.store.sqlite import open_ledger
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 ENTRIES = 12
@@ -30,8 +31,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[SqliteLedger]:
-    with closing(SqliteLedger(tmp_path / "ledger.db")) as found:
+def ledger(tmp_path: Path) -> Iterator[SqlLedger]:
+    with closing(open_ledger(tmp_path / "ledger.db")) as found:
 
         def change(tx: Transaction) -> None:
             for number in range(ENTRIES):
@@ -43,12 +44,12 @@ def ledger(tmp_path: Path) -> Iterator[SqliteLedger]:
         yield found
 
 
-def problems(ledger: SqliteLedger) -> tuple[str, ...]:
+def problems(ledger: SqlLedger) -> tuple[str, ...]:
     with ledger.read() as db:
         return verify(db).problems
 
 
-def test_an_honest_trail_has_no_problems(ledger: SqliteLedger) -> None:
+def test_an_honest_trail_has_no_problems(ledger: SqlLedger) -> None:
     with ledger.read() as db:
         finding = verify(db)
     assert finding.problems == ()
@@ -77,7 +78,7 @@ def edit_body(dice: random.Random, body: bytes) -> bytes:
     return body[:place] + body[place + (how == "less") :] if how == "less" else body[:place] + b"0" + body[place:]
 
 
-def test_each_of_a_thousand_edits_is_found(ledger: SqliteLedger, tmp_path: Path) -> None:
+def test_each_of_a_thousand_edits_is_found(ledger: SqlLedger, tmp_path: Path) -> None:
     dice = random.Random(5)
     with closing(sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)) as other:
         rows = other.execute("SELECT * FROM audit").fetchall()
@@ -106,7 +107,7 @@ def test_each_of_a_thousand_edits_is_found(ledger: SqliteLedger, tmp_path: Path)
     assert problems(ledger) == ()
 
 
-def test_the_head_tells_a_trail_that_was_cut_short(ledger: SqliteLedger, tmp_path: Path) -> None:
+def test_the_head_tells_a_trail_that_was_cut_short(ledger: SqlLedger, tmp_path: Path) -> None:
     with ledger.read() as db:
         before = verify(db)
     with closing(sqlite3.connect(tmp_path / "ledger.db")) as other:

@@ -28,14 +28,14 @@ from noria.records import (
 )
 from noria.register import alias, champion, decide, move, promote, register, version
 from noria.store.ports import AliasRecord, Ledger, Transaction
-from noria.store.sqlite.ledger import SqliteLedger
+from noria.store.sqlite import open_ledger
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with closing(SqliteLedger(tmp_path / "ledger.db")) as found:
+    with closing(open_ledger(tmp_path / "ledger.db")) as found:
         yield found
 
 
@@ -161,7 +161,7 @@ moves = st.tuples(st.sampled_from(["add", "fail", "promote", "move"]), st.intege
 def test_whatever_is_tried_there_is_one_champion_at_most_and_it_passed(
     steps: list[tuple[str, int, Stage]],
 ) -> None:
-    with TemporaryDirectory() as folder, closing(SqliteLedger(Path(folder) / "ledger.db")) as ledger:
+    with TemporaryDirectory() as folder, closing(open_ledger(Path(folder) / "ledger.db")) as ledger:
         for what, number, stage in steps:
             with suppress(Conflict, NotFound):
                 if what == "add":

@@ -274,7 +274,7 @@ class _BrokenLedger:
 def replace_ledger(store: Store) -> Store:
     """The store with a ledger that fails in a way nobody foresaw."""
     broken: Any = _BrokenLedger()
-    return Store(broken, store.blobs, store.predictions, store.folder)
+    return Store(broken, store.blobs, store.predictions, store.tracking, store.folder)
 
 
 def test_a_route_value_is_plain() -> None:

@@ -10,15 +10,14 @@ import pytest
 
 from noria.store.files import FolderBlobs
 from noria.store.ports import Blobs, Ledger, PredictionLog
-from noria.store.sqlite.ledger import SqliteLedger
-from noria.store.sqlite.predictions import SqlitePredictionLog
 from noria.testing.contracts import BlobsContract, LedgerContract, PredictionLogContract
+from noria.store.sqlite import open_ledger, open_predictions
 
 
 class TestSqliteLedger(LedgerContract):
     @pytest.fixture
     def opened(self, tmp_path: Path) -> Callable[[], Ledger]:
-        return lambda: SqliteLedger(tmp_path / "ledger.db")
+        return lambda: open_ledger(tmp_path / "ledger.db")
 
 
 class TestFolderBlobs(BlobsContract):
@@ -30,5 +29,5 @@ class TestFolderBlobs(BlobsContract):
 class TestSqlitePredictionLog(PredictionLogContract):
     @pytest.fixture
     def log(self, tmp_path: Path) -> Iterator[PredictionLog]:
-        with closing(SqlitePredictionLog(tmp_path / "predictions.db")) as found:
+        with closing(open_predictions(tmp_path / "predictions.db")) as found:
             yield found

@@ -13,7 +13,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from noria.errors import Conflict
 from noria.store.ports import Label, Prediction
-from noria.store.sqlite.predictions import SqlitePredictionLog
+from noria.store.sql.predictions import SqlPredictionLog
+from noria.store.sqlite import open_predictions
 
 AT = datetime(2024, 1, 1, tzinfo=UTC)
 KEYS = st.sampled_from(["a", "b", "c", "", "ü", "'; --", None])
@@ -32,8 +33,8 @@ class Log(RuleBasedStateMachine):
         self.cursor = {"one": 0, "two": 0}
         self.heard: dict[str, object] = {}
 
-    def open(self) -> SqlitePredictionLog:
-        return SqlitePredictionLog(Path(self.folder.name) / "predictions.db")
+    def open(self) -> SqlPredictionLog:
+        return open_predictions(Path(self.folder.name) / "predictions.db")
 
     def target(self, label: Label) -> str | None:
         fits = [

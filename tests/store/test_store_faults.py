@@ -23,8 +23,6 @@ from noria.records import AuditEntry, Turn, TurnState
 from noria.store import open_store
 from noria.store.files import FolderBlobs
 from noria.store.ports import CacheEntry, Ledger, Prediction, Store, Transaction
-from noria.store.sqlite.ledger import SqliteLedger
-from noria.store.sqlite.predictions import SqlitePredictionLog
 
 WRITER = Path(__file__).with_name("writer.py")
 AT = datetime(2024, 1, 1, tzinfo=UTC)
@@ -142,7 +140,7 @@ def test_a_full_disk_for_predictions_keeps_whole_batches(tmp_path: Path) -> None
             Prediction(f"{number}/{place}", "churn", AT, 1, "", "champion", {"text": "x" * 2000}) for place in range(10)
         ]
 
-    with small_disk(tmp_path) as disk, closing(SqlitePredictionLog(disk / "predictions.db")) as log:
+    with small_disk(tmp_path) as disk, closing(open_predictions(disk / "predictions.db")) as log:
         acknowledged = 0
 
         def fill() -> None:
@@ -177,6 +175,7 @@ LIMITED = """
 import resource, sys
 from noria.errors import StoreFull
 from noria.store.files import FolderBlobs
+from noria.store.sqlite import open_ledger, open_predictions
 from pathlib import Path
 blobs = FolderBlobs(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
@@ -238,7 +237,7 @@ def test_a_digest_never_leads_out_of_the_folder(tmp_path: Path) -> None:
 
 def test_a_locked_database_is_busy_and_free_again(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
-    with closing(SqliteLedger(path, busy_s=0.2)) as ledger, closing(sqlite3.connect(path)) as other:
+    with closing(open_ledger(path, busy_s=0.2)) as ledger, closing(sqlite3.connect(path)) as other:
         put(ledger, "a")
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreBusy, match="another process"):
@@ -252,7 +251,7 @@ def test_a_locked_database_is_busy_and_free_again(tmp_path: Path) -> None:
 def test_a_writer_waits_for_a_lock_that_is_soon_given_back(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     with (
-        closing(SqliteLedger(path)) as ledger,
+        closing(open_ledger(path)) as ledger,
         closing(sqlite3.connect(path, check_same_thread=False)) as other,
     ):
         other.execute("BEGIN IMMEDIATE")
@@ -325,7 +324,7 @@ def test_a_store_that_is_not_there_is_not_made_unless_asked(tmp_path: Path) -> N
 
 
 def test_a_damaged_record_is_an_error_of_the_store(tmp_path: Path) -> None:
-    with closing(SqliteLedger(tmp_path / "ledger.db")) as ledger:
+    with closing(open_ledger(tmp_path / "ledger.db")) as ledger:
         put(ledger, "a")
         with closing(sqlite3.connect(tmp_path / "ledger.db")) as other:
             other.execute("UPDATE cache SET body = '{'")
@@ -339,7 +338,7 @@ def test_a_damaged_record_is_an_error_of_the_store(tmp_path: Path) -> None:
 
 def test_a_turn_is_written_as_it_was(tmp_path: Path) -> None:
     made = Turn("t", "churn", 1, TurnState.ordered, AT, AT, "manual", "because", overrides={"train.C": [1, 2.5]})
-    with closing(SqliteLedger(tmp_path / "ledger.db")) as ledger:
+    with closing(open_ledger(tmp_path / "ledger.db")) as ledger:
         ledger.write(lambda tx: tx.put(made))
         with ledger.read() as db:
             assert db.find(Turn, state=TurnState.ordered) == made

@@ -32,8 +32,7 @@ def open_store(folder: str | Path, *, create: bool = True) -> Store:
         StoreError: the folder is not a store, or cannot be used; says why.
     """
     from noria.store.files import FolderBlobs, store_error
-    from noria.store.sqlite.ledger import SqliteLedger
-    from noria.store.sqlite.predictions import SqlitePredictionLog
+    from noria.store.sqlite import open_ledger, open_predictions, open_tracking
 
     path = Path(folder)
     if path.exists() and not path.is_dir():
@@ -46,8 +45,9 @@ def open_store(folder: str | Path, *, create: bool = True) -> Store:
         except OSError as error:
             raise store_error(error, f"create the store {path}") from error
     return Store(
-        ledger=SqliteLedger(path / "ledger.db"),
+        ledger=open_ledger(path / "ledger.db"),
         blobs=FolderBlobs(path / "blobs"),
-        predictions=SqlitePredictionLog(path / "predictions.db"),
+        predictions=open_predictions(path / "predictions.db"),
+        tracking=open_tracking(path / "tracking.db"),
         folder=path,
     )

@@ -15,6 +15,7 @@ import msgspec
 
 from noria.store.kinds import AliasRecord, CacheEntry, Lease, LoopRecord, MonitorState, Prediction, Window
 from noria.store.kinds import Label as Label
+from noria.store.tracking import Tracking
 
 __all__ = [
     "AliasRecord",
@@ -230,16 +231,18 @@ class PredictionLog(Protocol):
 
 
 class Store(msgspec.Struct, frozen=True):
-    """One store: ledger, blobs and prediction log, opened together."""
+    """One store: ledger, blobs, prediction log and tracking, opened together."""
 
     ledger: Ledger
     blobs: Blobs
     predictions: PredictionLog
+    tracking: Tracking
     folder: Path
 
     def close(self) -> None:
         """Release everything."""
         self.ledger.close()
+        self.tracking.close()
         close = getattr(self.predictions, "close", None)
         if close:
             close()

@@ -172,6 +172,10 @@ class Database:
 
     def write(self, change: Callable[[sqlite3.Connection], T]) -> T:
         """Run ``change`` in a transaction; returns after it is durable."""
+        return self.submit(change).result()
+
+    def submit(self, change: Callable[[sqlite3.Connection], T]) -> Future[T]:
+        """As ``write``, without waiting."""
         if threading.current_thread() is self._thread:
             raise RuntimeError("a change must not write through the store: it has its transaction")
         done: Future[T] = Future()
@@ -184,7 +188,7 @@ class Database:
                 self._thread = threading.Thread(target=self._work, name=f"write {self.path.name}", daemon=True)
                 self._thread.start()
             self._jobs.put(_Job(change, done))
-        return done.result()
+        return done
 
     def _work(self) -> None:
         connection: sqlite3.Connection | None = None

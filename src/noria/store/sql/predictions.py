@@ -1,19 +1,17 @@
-"""The prediction log in SQLite: predictions and labels in order of arrival, joined when read."""
+"""The prediction log in SQL: predictions and labels in order of arrival, joined when read."""
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 
 import msgspec
 
 from noria.errors import Conflict, NotFound
 from noria.store.kinds import Label, Prediction
 from noria.store.ports import LabelledPrediction, LabelReceipt
-from noria.store.sqlite.database import Database
-from noria.store.sqlite.ledger import cell, sought
+from noria.store.sql.database import Connection, Database
+from noria.store.sql.ledger import cell, sought
 
 _ENCODER = msgspec.json.Encoder()
 _PREDICTION = msgspec.json.Decoder(Prediction)
@@ -29,7 +27,7 @@ _APPEND = """
 INSERT INTO predictions (id, loop, key, version, at, failed, body) VALUES (?, ?, ?, ?, ?, ?, ?)"""
 
 
-def _target(connection: sqlite3.Connection, label: Label) -> int | None:
+def _target(connection: Connection, label: Label) -> int | None:
     """The prediction a label belongs to: the one with its id, else the newest with its key."""
     if label.prediction is not None:
         sql, values = (
@@ -43,14 +41,14 @@ def _target(connection: sqlite3.Connection, label: Label) -> int | None:
     return row[0] if row else None
 
 
-def _insert(connection: sqlite3.Connection, label: Label, target: int | None) -> None:
+def _insert(connection: Connection, label: Label, target: int | None) -> None:
     connection.execute(
         "INSERT INTO labels (loop, key, prediction, at, target, body) VALUES (?, ?, ?, ?, ?, ?)",
         (label.loop, label.key, label.prediction, cell(label.at), target, _ENCODER.encode(label)),
     )
 
 
-def _meet_waiting(connection: sqlite3.Connection, made: Prediction) -> None:
+def _meet_waiting(connection: Connection, made: Prediction) -> None:
     """Join labels that came before their prediction; they take a new place in the order of arrival."""
     sql = "SELECT sequence, body FROM labels WHERE loop = ? AND {} = ? AND target IS NULL"
     waiting = connection.execute(sql.format("prediction"), (made.loop, made.id)).fetchall()
@@ -62,11 +60,11 @@ def _meet_waiting(connection: sqlite3.Connection, made: Prediction) -> None:
         _insert(connection, label, _target(connection, label))
 
 
-class SqlitePredictionLog:
-    """:class:`noria.store.ports.PredictionLog` in one SQLite file."""
+class SqlPredictionLog:
+    """:class:`noria.store.ports.PredictionLog` in one database."""
 
-    def __init__(self, path: Path, busy_s: float = 10.0) -> None:
-        self._database = Database(path, "prediction_migrations", busy_s)
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def append(self, predictions: Sequence[Prediction]) -> None:
         """Record predictions."""
@@ -75,10 +73,10 @@ class SqlitePredictionLog:
             for p in predictions
         ]
 
-        def change(connection: sqlite3.Connection) -> None:
+        def change(connection: Connection) -> None:
             try:
                 connection.executemany(_APPEND, rows)
-            except sqlite3.IntegrityError as error:
+            except connection.IntegrityError as error:
                 raise Conflict("A prediction with one of these ids is recorded already.") from error
             for prediction in predictions:
                 if prediction.error is None:
@@ -90,7 +88,7 @@ class SqlitePredictionLog:
     def label(self, labels: Sequence[Label]) -> LabelReceipt:
         """Record labels."""
 
-        def change(connection: sqlite3.Connection) -> list[str]:
+        def change(connection: Connection) -> list[str]:
             unmatched = []
             for label in labels:
                 target = _target(connection, label)

@@ -1,14 +1,12 @@
-"""The ledger in SQLite: each kind of record is a table of a JSON body beside the columns it is found by."""
+"""The ledger in SQL: each kind of record is a table of a JSON body beside the columns it is found by."""
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
-from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -28,7 +26,7 @@ from noria.records import (
 )
 from noria.store.kinds import AliasRecord, CacheEntry, Lease, LoopRecord, MonitorState, Window
 from noria.store.ports import Change
-from noria.store.sqlite.database import Database
+from noria.store.sql.database import Connection, Database
 
 R = TypeVar("R", bound=msgspec.Struct)
 T = TypeVar("T")
@@ -104,7 +102,7 @@ def _decode(kind: type[R], body: bytes, table: str) -> R:
 
 
 class _Reader:
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def find(self, kind: type[R], /, **key: object) -> R | None:
@@ -200,7 +198,7 @@ class _Transaction(_Reader):
                 f"ON CONFLICT ({', '.join(shape.key)}) DO UPDATE SET {others}",
                 [*values, body],
             )
-        except sqlite3.IntegrityError as error:
+        except self._connection.IntegrityError as error:
             raise Conflict(f"The {shape.table} hold another record in its place ({error}).") from error
 
     def remove(self, kind: type[msgspec.Struct], /, **key: object) -> int:
@@ -237,11 +235,11 @@ class _Transaction(_Reader):
         self._put(entry)
 
 
-class SqliteLedger:
-    """:class:`noria.store.ports.Ledger` in one SQLite file."""
+class SqlLedger:
+    """:class:`noria.store.ports.Ledger` in one database."""
 
-    def __init__(self, path: Path, busy_s: float = 10.0) -> None:
-        self._database = Database(path, "migrations", busy_s)
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     @contextmanager
     def read(self) -> Iterator[_Reader]:

@@ -1,0 +1,1 @@
+"""The store in SQL, written once: each file takes a database (SQLite, PostgreSQL) and answers for one port."""
