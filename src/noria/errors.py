@@ -10,6 +10,8 @@
     ├── RequestError            a client's request is wrong (names field and row)
     ├── NotFound                no such loop, run, version, turn, prediction or blob
     ├── Conflict                the change does not fit the present state (second controller, approved twice)
+    │   ├── ParamChanged        a param of a run is written once, and was
+    │   └── Denied              only another way may make this change, such as a loop's gates and approvals
     ├── StoreError              the store cannot take or give what was asked
     │   ├── StoreFull           no space left; nothing was acknowledged that is not kept
     │   ├── StoreReadOnly       the store cannot be written
@@ -30,11 +32,13 @@ __all__ = [
     "CorruptBlob",
     "DataError",
     "DeclarationError",
+    "Denied",
     "Fault",
     "MissingExtra",
     "ModelError",
     "NoriaError",
     "NotFound",
+    "ParamChanged",
     "RequestError",
     "StepError",
     "StoreBusy",
@@ -104,6 +108,18 @@ class NotFound(NoriaError):
 
 class Conflict(NoriaError):
     """The change does not fit the present state."""
+
+
+class ParamChanged(Conflict):
+    """A param of a run is written once, and was logged with another value before."""
+
+    def __init__(self, run: str, key: str, old: str, new: str) -> None:
+        self.run, self.key, self.old, self.new = run, key, old, new
+        super().__init__(f"Param '{key}' of run {run} is '{old}' already and cannot become '{new}'.")
+
+
+class Denied(Conflict):
+    """The change is not for whoever asks: another way makes it, and the text says which."""
 
 
 class StoreError(NoriaError):

@@ -93,6 +93,18 @@ def up(
 
 
 @application.command()
+def server(
+    store: Annotated[Path, typer.Option("--store", envvar="NORIA_STORE", help="The store's folder.")] = Path(".noria"),
+    host: Annotated[str, typer.Option(help="Address to listen on; loopback only, for now.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 5000,
+) -> None:
+    """Serve tracking, registry, artifacts and pages; MLflow's clients work with it unchanged."""
+    from noria.cli.tracking_server import serve_store
+
+    raise typer.Exit(serve_store(store, host, port))
+
+
+@application.command()
 def demo(
     store: Annotated[Path | None, typer.Option(help="Where to keep it; a temporary folder by default.")] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the pages; 0 takes a free one.")] = 8500,

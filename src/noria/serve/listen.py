@@ -75,16 +75,18 @@ def _runner() -> asyncio.Runner:
     return asyncio.Runner(loop_factory=uvloop.new_event_loop)
 
 
-async def _serve(server: uvicorn.Server, plane: Plane, listening: socket.socket, ready: Callable[[], None]) -> None:
+async def _serve(server: uvicorn.Server, plane: Plane | None, listening: socket.socket, ready: Callable[[], None]) -> None:
     try:
-        await plane.start()
+        if plane is not None:
+            await plane.start()
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 asyncio.get_running_loop().add_signal_handler(number, _end, server)
         ready()
         await server.serve(sockets=[listening])
     finally:
-        await plane.stop()
+        if plane is not None:
+            await plane.stop()
 
 
 def _end(server: uvicorn.Server) -> None:
@@ -93,12 +95,12 @@ def _end(server: uvicorn.Server) -> None:
     server.should_exit = True
 
 
-def run(app: Application, plane: Plane, listening: socket.socket, ready: Callable[[], None]) -> None:
+def run(app: Application, plane: Plane | None, listening: socket.socket, ready: Callable[[], None]) -> None:
     """Serve until SIGINT or SIGTERM; requests in flight are finished first.
 
     Args:
         app: the application.
-        plane: started before the first request, stopped after the last.
+        plane: started before the first request, stopped after the last; None if no models are served.
         listening: the socket.
         ready: called once the models are up, just before the first request is taken.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
 from typing import Any
 
 from noria.core.clock import Clock
@@ -20,7 +20,10 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+DATA_PLANE = ("/v2", "/predict/", "/labels/")
+"""What the addresses that models answer begin with."""
 _SITE = "noria.ui:Site"
+_PROTOCOLS = ("noria.compat.mlflow",)
 
 
 def create_app(
@@ -49,14 +52,21 @@ def create_app(
     site: Pages = getattr(importlib.import_module(module), name)(store, clock)
     bound = bound_host(address)
     pages = Answers(site, store, clock, Tokens(store.folder), bound).application(routes)
+    mounted = [(prefixes, app) for prefixes, app in _protocols(store, clock)]
+    if data_plane is not None:
+        mounted.insert(0, (DATA_PLANE, data_plane))
+
+    def find(path: str) -> ASGIApp | None:
+        return next((app for prefixes, app in mounted if path.startswith(prefixes)), None)
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and data_plane is not None and is_data_plane(scope["path"]):
+        app = find(scope["path"]) if scope["type"] == "http" else None
+        if app is not None:
             problem = foreign(scope["headers"], bound)
             if problem:
                 await _refuse(send, problem)
             else:
-                await data_plane(scope, receive, send)
+                await app(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1000})
         else:
@@ -72,6 +82,8 @@ async def _refuse(send: Send, problem: str) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def is_data_plane(path: str) -> bool:
-    """Whether a path is served by models and not by pages."""
-    return path == "/v2" or path.startswith(("/v2/", "/predict/", "/labels/"))
+def _protocols(store: Store, clock: Clock) -> Iterator[tuple[tuple[str, ...], ASGIApp]]:
+    """Other tools' protocols, with what their addresses begin with."""
+    for name in _PROTOCOLS:
+        module = importlib.import_module(name)
+        yield module.PREFIXES, module.create(store, clock)

@@ -37,7 +37,7 @@ class Artifact(NamedTuple):
 class TrackingReader(Protocol):
     """A consistent view: everything read through one reader is of one moment."""
 
-    def experiment(self, *, id: int | None = None, name: str | None = None) -> Experiment | None:  # noqa: A002
+    def experiment(self, *, id: int | None = None, name: str | None = None) -> Experiment | None:
         """One experiment by id or by name, deleted or not."""
         ...
 
@@ -108,7 +108,7 @@ class TrackingTransaction(TrackingReader, Protocol):
         """
         ...
 
-    def set_experiment(self, id: int, at: int, *, name: str | None = None, stage: str | None = None) -> None:  # noqa: A002
+    def set_experiment(self, id: int, at: int, *, name: str | None = None, stage: str | None = None) -> None:
         """Rename, delete or restore an experiment.
 
         Raises:
@@ -116,7 +116,7 @@ class TrackingTransaction(TrackingReader, Protocol):
         """
         ...
 
-    def tag_experiment(self, id: int, tags: Mapping[str, str | None]) -> int:  # noqa: A002
+    def tag_experiment(self, id: int, tags: Mapping[str, str | None]) -> int:
         """Set tags, remove those that are None; returns how many were there to remove."""
         ...
 
@@ -144,11 +144,12 @@ class TrackingTransaction(TrackingReader, Protocol):
         params: Mapping[str, str] | None = None,
         tags: Mapping[str, str | None] | None = None,
         models: Sequence[ModelPoint] = (),
-    ) -> dict[str, str]:
+    ) -> None:
         """Add to a run. A point that is there already is not doubled. Tags that are None are removed.
 
-        Returns:
-            Params that were there with another value (the old ones); nothing at all is kept then.
+        Raises:
+            NotFound: there is no such run.
+            ParamChanged: a param is there with another value.
         """
         ...
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from noria.errors import Conflict, NoriaError, NotFound, RequestError, StoreBusy, StoreError, StoreFull
+from noria.errors import Conflict, Denied, NoriaError, NotFound, RequestError, StoreBusy, StoreError, StoreFull
 
 __all__ = ["STATUS", "WireError", "not_found", "wire_error"]
 
@@ -49,6 +49,8 @@ def wire_error(error: NoriaError) -> WireError:
     message = str(error)
     if isinstance(error, NotFound):
         return WireError("RESOURCE_DOES_NOT_EXIST", message)
+    if isinstance(error, Denied):
+        return WireError("PERMISSION_DENIED", message)
     if isinstance(error, Conflict):
         return WireError("RESOURCE_ALREADY_EXISTS", message)
     if isinstance(error, RequestError):

@@ -30,6 +30,7 @@ __all__ = [
 
 _INT64 = range(-(2**63), 2**63)
 _SHOWN = 200
+_DOCS = "See the API docs for more information about request parameters."
 
 
 class Wrong(ValueError):
@@ -42,18 +43,19 @@ class Wrong(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field: ``read`` returns the value as it will be used, or raises :class:`Wrong`."""
+    """One field: ``read`` returns the value as it will be used, or raises :class:`Wrong`; ``listed`` of lists."""
 
     read: Callable[[Any], Any]
     required: bool = False
     default: Any = None
+    listed: bool = False
 
 
 def missing(name: str) -> WireError:
     """A required field is not there."""
     return WireError(
         "INVALID_PARAMETER_VALUE",
-        f"Missing value for required parameter '{name}'. See the API docs for more information about request parameters.",
+        f"Missing value for required parameter '{name}'. {_DOCS}",
     )
 
 
@@ -64,8 +66,7 @@ def invalid(name: str, value: object, why: str = "") -> WireError:
         shown = shown[:_SHOWN] + "…"
     return WireError(
         "INVALID_PARAMETER_VALUE",
-        f"Invalid value {shown} for parameter '{name}' supplied{': ' + why if why else ''}. "
-        "See the API docs for more information about request parameters.",
+        f"Invalid value {shown} for parameter '{name}' supplied{': ' + why if why else ''}. {_DOCS}",
     )
 
 
@@ -159,13 +160,17 @@ def text(*, required: bool = False, default: str | None = None, limit: int | Non
     return Field(read, required, default)
 
 
-def integer(*, required: bool = False, default: int | None = None, low: int | None = None, high: int | None = None) -> Field:
+def integer(
+    *, required: bool = False, default: int | None = None, low: int | None = None, high: int | None = None
+) -> Field:
     """A 64-bit integer, as number or text, from ``low`` to ``high``."""
 
     def read(value: Any) -> int:
         found = _integer(value)
         if (low is not None and found < low) or (high is not None and found > high):
-            bounds = f"at least {low}" if high is None else f"at most {high}" if low is None else f"from {low} to {high}"
+            bounds = (
+                f"at least {low}" if high is None else f"at most {high}" if low is None else f"from {low} to {high}"
+            )
             raise Wrong(found, why=f"it must be {bounds}")
         return found
 
@@ -211,14 +216,14 @@ def many(item: Field, *, required: bool = False, limit: int | None = None, empty
                 raise Wrong(wrong.value, f"[{index}]{wrong.path}", wrong.why, wrong.missing) from None
         return found
 
-    return Field(read, required)
+    return Field(read, required, listed=True)
 
 
-def struct(fields: Mapping[str, Field], *, required: bool = False) -> Field:
-    """An object with fields of its own."""
+def struct(fields: Mapping[str, Field], *, required: bool = False, make: Callable[..., Any] = dict) -> Field:
+    """An object with fields of its own; ``make`` is called with them by name."""
     items = tuple(fields.items())
 
-    def read(value: Any) -> dict[str, Any]:
+    def read(value: Any) -> Any:
         if not isinstance(value, dict):
             raise Wrong(value, why="it must be an object")
         found: dict[str, Any] = {}
@@ -234,6 +239,6 @@ def struct(fields: Mapping[str, Field], *, required: bool = False) -> Field:
                 found[name] = field.read(given)
             except Wrong as wrong:
                 raise Wrong(wrong.value, f".{name}{wrong.path}", wrong.why, wrong.missing) from None
-        return found
+        return make(**found)
 
     return Field(read, required)

@@ -10,9 +10,9 @@ from typing import Any
 from noria.compat.mlflow.fields import Field
 from noria.core.clock import Clock
 from noria.store.ports import Blobs, Ledger
-from noria.store.tracking import Tracking, TrackingChange
+from noria.store.tracking import Tracking, TrackingChange, TrackingTransaction
 
-__all__ = ["Need", "Params", "Request", "Route", "Services"]
+__all__ = ["Need", "Params", "Request", "Route", "Services", "doing"]
 
 Params = dict[str, Any]
 """The fields of a request as checked, by name; an absent field is absent. Parts of the path are here too."""
@@ -74,6 +74,7 @@ class Route:
         answer: gives the JSON of the answer; runs in a thread of its own and may block on the store.
         change: checks and prepares on the event loop, without blocking; the change it returns runs in a
             transaction of the tracking store and gives the JSON of the answer. For what must be fast.
+        fast: reads the plainest form of the body at once; gives None for what needs a closer look.
         stream: reads and answers by itself.
         refused: why it is not supported; such a route answers NOT_IMPLEMENTED.
     """
@@ -84,5 +85,16 @@ class Route:
     fields: Mapping[str, Field] = field(default_factory=dict)
     answer: Callable[[Services, Params], Any] | None = None
     change: Callable[[Services, Params], TrackingChange[Any]] | None = None
+    fast: Callable[[bytes], Params | None] | None = None
     stream: Callable[[Request], Awaitable[None]] | None = None
     refused: str = ""
+
+
+def doing(verb: Callable[..., None], *arguments: Any) -> TrackingChange[Any]:
+    """A change that does ``verb(transaction, *arguments)`` and answers with an empty object."""
+
+    def change(transaction: TrackingTransaction) -> dict[str, Any]:
+        verb(transaction, *arguments)
+        return {}
+
+    return change

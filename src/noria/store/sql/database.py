@@ -5,7 +5,7 @@ Statements are written in the SQL that SQLite and PostgreSQL share, with ``?`` f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
@@ -31,12 +31,14 @@ class Cursor(Protocol):
         """All rows left."""
         ...
 
+    def __iter__(self) -> Iterator[Any]: ...
+
 
 class Connection(Protocol):
     """One connection, inside a transaction."""
 
     @property
-    def IntegrityError(self) -> type[Exception]:
+    def IntegrityError(self) -> type[Exception]:  # noqa: N802 - the DB-API's name
         """What a statement raises that would break a constraint."""
         ...
 
@@ -50,7 +52,9 @@ class Connection(Protocol):
 
 
 class Database(Protocol):
-    """One database with the store's tables in it."""
+    """One database with the store's tables in it; ``dialect`` is ``sqlite`` or ``postgresql``."""
+
+    dialect: str
 
     def read(self) -> AbstractContextManager[Connection]:
         """A connection inside a read transaction: everything seen is of one moment."""

@@ -24,6 +24,16 @@ from noria.records import (
     Turn,
     ValidationReport,
 )
+from noria.records.registry import (
+    EvaluationDataset,
+    EvaluationRecord,
+    LoggedModel,
+    RegisteredAlias,
+    RegisteredModel,
+    RegisteredVersion,
+    Trace,
+    Webhook,
+)
 from noria.store.kinds import AliasRecord, CacheEntry, Lease, LoopRecord, MonitorState, Window
 from noria.store.ports import Change
 from noria.store.sql.database import Connection, Database
@@ -64,6 +74,16 @@ _KINDS: dict[type[msgspec.Struct], _Kind] = {
     MonitorState: _Kind("monitors", ("loop", "version"), "version", ("loop", "version"), rowid=False),
     Window: _Kind("windows", ("id", "loop", "version", "kind", "start"), "start"),
     AuditEntry: _Kind("audit", ("number", "at", "subject", "digest"), "number", ("number",)),
+    RegisteredModel: _Kind("models", ("name",), "name", ("name",), rowid=False),
+    RegisteredVersion: _Kind(
+        "model_versions", ("name", "version", "run", "model"), "version", ("name", "version"), rowid=False
+    ),
+    RegisteredAlias: _Kind("model_aliases", ("name", "alias", "version"), "alias", ("name", "alias"), rowid=False),
+    LoggedModel: _Kind("logged_models", ("id", "experiment", "run", "created"), "created"),
+    Trace: _Kind("traces", ("id", "experiment", "at"), "at"),
+    EvaluationDataset: _Kind("evaluation_datasets", ("id", "name", "created"), "created"),
+    EvaluationRecord: _Kind("evaluation_records", ("id", "dataset", "key", "created"), "created"),
+    Webhook: _Kind("webhooks", ("id", "created"), "created"),
 }
 _DECODERS: dict[type[msgspec.Struct], msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(kind) for kind in _KINDS}
 _ENCODER = msgspec.json.Encoder()

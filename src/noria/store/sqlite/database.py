@@ -64,6 +64,8 @@ class Database:
         busy_s: how long to wait for another process's lock.
     """
 
+    dialect = "sqlite"
+
     def __init__(self, path: Path, migrations: str, busy_s: float = _BUSY_SECONDS) -> None:
         self.path = path
         self._busy_s = busy_s
