@@ -35,6 +35,7 @@ from noria.records import DatasetVersion, ModelVersion, Outcome, Run, Stage, Tur
 from noria.register import champion as find_champion
 from noria.register import move, promote, register, version
 from noria.store.ports import Lease, LoopRecord, Reader, Store, Transaction
+from noria.track.loops import track_run
 
 if TYPE_CHECKING:
     import polars as pl
@@ -203,7 +204,15 @@ class Engine:
         self._checkpoint(f"before {to.value}")
         moved = self._store.ledger.write(change)
         self._checkpoint(f"after {to.value}")
+        self._track(moved)
         return moved
+
+    def _track(self, turn: Turn) -> None:
+        """Show the turn's run among the tracked ones, as it stands now."""
+        with self._store.ledger.read() as db:
+            run = db.find(Run, id=turn.run) if turn.run else None
+        if run is not None:
+            track_run(self._store.tracking, run, f"turn {turn.number}", repr(source_of(self._loop)))
 
     def _fail(self, turn: Turn, why: str) -> Turn:
         def effects(tx: Transaction) -> dict[str, Any]:

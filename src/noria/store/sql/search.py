@@ -211,7 +211,8 @@ class _Search:
             start = str(clause.value)[
                 :64
             ]  # the index holds no more: a value may be longer than a database allows there
-            where = f"{head} AND substr({name}.value, 1, 64) = ? AND {name}.value = ?"
+            # a bare `value = ?` would have SQLite put the constant into substr() and so pass over the index
+            where = f"{head} AND substr({name}.value, 1, 64) = ? AND {name}.value || '' = ?"
             return _TABLES[clause.entity], where, [experiment, clause.key, start, clause.value]
         if clause.entity == "metric" and clause.operator in _COMPARE and clause.operator != "!=":
             where = f"{head} AND {name}.nan = 0 AND {name}.value {clause.operator} ?"

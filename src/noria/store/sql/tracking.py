@@ -347,7 +347,8 @@ class _Transaction(_Reader):
     def _log_points(self, number: int, experiment: int, points: Sequence[Point]) -> None:
         rows = []
         newest: dict[str, tuple[tuple[int, int, float], int]] = {}
-        for key, value, time, step in points:
+        for point in points:
+            key, value, time, step = point.key, point.value, point.time, point.step
             kept, nan = (0.0, 1) if value != value else (value, 0)
             rows.append((number, key, time, step, kept, nan))
             place = (step, time, kept)
@@ -408,8 +409,8 @@ class _Transaction(_Reader):
 
     def log_model_points(self, run: str, points: Sequence[ModelPoint]) -> None:
         """Add points to logged models alone."""
-        for model, (key, value, time, step), name, digest in points:
-            self._connection.execute(_ADD_MODEL_POINT, (model, run, key, time, step, *_split(value), name, digest))
+        for model, point, name, digest in points:
+            self._connection.execute(_ADD_MODEL_POINT, (model, run, point.key, point.time, point.step, *_split(point.value), name, digest))
 
     def put_artifact(self, artifact: Artifact) -> None:
         """Name a blob."""
