@@ -10,9 +10,24 @@ from blake3 import blake3
 
 from noria.core.canonical import canonical_json
 
-__all__ = ["digest_bytes", "digest_file", "digest_json", "is_digest"]
+__all__ = ["Hasher", "digest_bytes", "digest_file", "digest_json", "is_digest"]
 
 _DIGEST = re.compile(r"blake3:[0-9a-f]{64}")
+
+
+class Hasher:
+    """The digest of bytes that come in pieces."""
+
+    def __init__(self) -> None:
+        self._hash = blake3()
+
+    def update(self, data: bytes | bytearray | memoryview) -> None:
+        """Add bytes."""
+        self._hash.update(data)
+
+    def digest(self) -> str:
+        """The digest of all bytes so far."""
+        return "blake3:" + self._hash.hexdigest()
 
 
 def digest_bytes(data: bytes | memoryview) -> str:

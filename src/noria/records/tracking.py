@@ -16,7 +16,7 @@ DELETED = "deleted"
 RUN_STATUSES = ("RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED")
 
 
-class Point(NamedTuple):
+class Point(msgspec.Struct, frozen=True, gc=False):
     """One value of a metric: 64-bit float (NaN and infinities are kept), time in ms, step."""
 
     key: str

@@ -221,10 +221,8 @@ def versions(
     if name is not None and of_loop(db, name):
         found = [_loop_version(made) for made in db.list(ModelVersion, loop=name)]
         return [made for made in found if run in (None, made.run) and not model]
-    where: dict[str, object] = {
-        key: value for key, value in (("name", name), ("run", run), ("model", model)) if value is not None
-    }
-    kept = db.list(RegisteredVersion, **where)
+    where = {key: value for key, value in (("name", name), ("run", run), ("model", model)) if value is not None}
+    kept = db.list(RegisteredVersion, limit=None, oldest_first=False, after=None, **where)
     if name is not None or model is not None:
         return kept
     loops = {loop.name for loop in db.list(LoopRecord)}
@@ -351,13 +349,7 @@ def create_version(
 ) -> RegisteredVersion:
     """The model's next version: numbers are dense, and none is given twice.
 
-    Args:
-        tx: the caller's transaction.
-        name: the registered model.
-        source: where it came from; ``location`` where its files are.
-        now: stamps it.
-        by: who asks.
-        run: the run that made it; ``model`` the logged model; ``user`` whose it is.
+    What is given is what :class:`noria.records.registry.RegisteredVersion` keeps; ``by`` is who asks.
     """
     parent = _own(tx, name)
     for key, value in (tags or {}).items():
@@ -416,9 +408,7 @@ def set_stage(
     changed = replace(moved, stage=wanted, updated=_ms(now))
     tx.put(changed)
     tx.put(replace(model(tx, name), updated=_ms(now)))
-    tx.audit(
-        now, by, "version moved", f"model:{name}/{number}", before=moved.stage, stage=wanted, archived=archived
-    )
+    tx.audit(now, by, "version moved", f"model:{name}/{number}", before=moved.stage, stage=wanted, archived=archived)
     return changed
 
 
@@ -463,7 +453,9 @@ def tag_model(tx: Transaction, name: str, key: str, value: str | None, *, now: d
     tx.audit(now, by, "model tagged", f"model:{name}", key=key, value=value)
 
 
-def tag_version(tx: Transaction, name: str, number: int, key: str, value: str | None, *, now: datetime, by: str) -> None:
+def tag_version(
+    tx: Transaction, name: str, number: int, key: str, value: str | None, *, now: datetime, by: str
+) -> None:
     """Set a version's tag; None removes it."""
     old = _own_version(tx, name, number)
     tx.put(replace(old, tags=_tagged(old.tags, key, value)))

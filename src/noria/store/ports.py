@@ -19,6 +19,7 @@ from noria.store.tracking import Tracking
 
 __all__ = [
     "AliasRecord",
+    "BlobWriter",
     "Blobs",
     "CacheEntry",
     "Change",
@@ -130,6 +131,26 @@ class Ledger(Protocol):
         ...
 
 
+class BlobWriter(Protocol):
+    """A blob in the making, of any size: nobody sees it before ``commit``."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Add bytes.
+
+        Raises:
+            StoreFull, StoreReadOnly: they cannot be kept; the blob is given up.
+        """
+        ...
+
+    def commit(self) -> tuple[str, int]:
+        """Make the blob durable; returns its digest and size in bytes."""
+        ...
+
+    def abort(self) -> None:
+        """Give the blob up. Nothing after ``commit``; idempotent."""
+        ...
+
+
 class Blobs(Protocol):
     """Bytes by digest. Obligations: a blob is whole or absent, never changes, and is checked when read."""
 
@@ -144,6 +165,33 @@ class Blobs(Protocol):
             NotFound: no such blob.
             CorruptBlob: they no longer match the digest.
         """
+        ...
+
+    def writer(self) -> BlobWriter:
+        """A blob to be written piece by piece."""
+        ...
+
+    def read(self, digest: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """The bytes from ``start`` to before ``end``, in pieces of about a mebibyte.
+
+        What is read from the first byte to the last is checked: a damaged blob raises before its last piece is given.
+
+        Raises:
+            NotFound: no such blob.
+            CorruptBlob: they no longer match the digest.
+        """
+        ...
+
+    def size(self, digest: str) -> int:
+        """How many bytes the blob has.
+
+        Raises:
+            NotFound: no such blob.
+        """
+        ...
+
+    def remove(self, digest: str, unless_since: datetime) -> int:
+        """Remove a blob that nothing needs, unless it was stored (again) since then; returns the bytes freed."""
         ...
 
     def has(self, digest: str) -> bool:

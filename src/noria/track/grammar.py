@@ -22,11 +22,12 @@ __all__ = ["TARGETS", "parse", "parse_order"]
 MAX_TEXT = 200_000
 MAX_CLAUSES = 100
 MAX_LISTED = 10_000
+MAX_PATTERN = 5_000
 MAX_ORDER = 20
 
 _TOKEN = re.compile(
     r"""\s*(?:
-      (?P<number>[+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?(?![\w.]))
+      (?P<number>(?:[+-]?\d+(?:\.\d*)?|(?:[+-]|(?<![\w`"'-]))\.\d+)(?:[eE][+-]?\d+)?(?![\w.]))
     | (?P<name>[^\W\d][\w\-/]*)
     | (?P<operator><=|>=|!=|<>|=|<|>)
     | (?P<mark>[.,()])
@@ -106,6 +107,11 @@ TARGETS: Mapping[str, Target] = {
         entities=frozenset(("metric", "param", "tag")),
         aliases={"creation_time": "creation_timestamp", "last_updated_time": "last_updated_timestamp"},
     ),
+    "datasets": Target(
+        text=frozenset(("name", "created_by", "last_updated_by")),
+        numbers=frozenset(("created_time", "last_update_time")),
+        entities=frozenset(("tag",)),
+    ),
     "traces": Target(
         text=frozenset(
             ("request_id", "trace_id", "status", "name", "run_id", "client_request_id", "text", "experiment_id")
@@ -149,10 +155,12 @@ class _Parser:
     def __init__(self, text: str, target: str, what: str) -> None:
         if len(text) > MAX_TEXT:
             raise RequestError(f"Invalid {what}: it is longer than {MAX_TEXT} characters.")
+        if "\0" in text:
+            raise RequestError(f"Invalid {what}: it holds a NUL character.")
         self.text, self.what = text, what
         self.target, self.name = TARGETS[target], target
         self.tokens = list(_tokens(text, what))
-        self.place = 0
+        self.place = self.listed = 0
 
     def peek(self, ahead: int = 0) -> _Token | None:
         place = self.place + ahead
@@ -244,7 +252,10 @@ class _Parser:
             return Clause(entity, key, operator, None)
         if operator in _LISTS:
             return Clause(entity, key, operator, self.listing())
-        return Clause(entity, key, operator, self.value(entity, key, numeric))
+        value = self.value(entity, key, numeric)
+        if "LIKE" in operator and len(str(value)) > MAX_PATTERN:
+            raise self.wrong(f"a pattern after {operator} takes at most {MAX_PATTERN} characters")
+        return Clause(entity, key, operator, value)
 
     def operator(self) -> str:
         token = self.take()
@@ -306,8 +317,9 @@ class _Parser:
                 break
             if mark.text != ",":
                 raise self.wrong(f"Expected a comma in the list after IN. Got {mark.text[:40]}")
-        if len(found) > MAX_LISTED:
-            raise self.wrong(f"a list after IN holds at most {MAX_LISTED} values")
+        self.listed += len(found)
+        if self.listed > MAX_LISTED:
+            raise self.wrong(f"lists after IN hold at most {MAX_LISTED} values in all")
         return tuple(found)
 
 

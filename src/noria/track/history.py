@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
 from noria.records.tracking import Point
@@ -15,9 +14,8 @@ def sample(
 ) -> Iterable[tuple[str, list[Point]]]:
     """Points of several runs at the same, evenly spaced steps.
 
-    The steps are taken from all that any of the runs has between ``first`` and ``last``, evenly by their order, the
-    first and the last of all among them; besides, every run keeps its own first and last point, so that no line ends
-    too early.
+    The steps are taken from all that any of the runs has between ``first`` and ``last``, evenly by their order; the
+    first and last step of each run are taken too, so that no line ends too early.
 
     Args:
         histories: run and its points.
@@ -33,18 +31,9 @@ def sample(
         for run, points in histories
     ]
     steps = sorted({point.step for _, points in wanted for point in points})
-    kept = set(_spread(steps, most))
+    kept = {steps[place * len(steps) // most] for place in range(most)} if len(steps) > most else set(steps)
+    for _, points in wanted:
+        if points:
+            kept.update((min(point.step for point in points), max(point.step for point in points)))
     for run, points in wanted:
-        ordered = sorted(points, key=lambda point: (point.step, point.time))
-        ends = {ordered[0].step, ordered[-1].step} if ordered else set()
-        yield run, [point for point in ordered if point.step in kept or point.step in ends][: most + len(ends) + 1]
-
-
-def _spread(steps: Sequence[int], most: int) -> list[int]:
-    if len(steps) <= most:
-        return list(steps)
-    if most == 1:
-        return [steps[0]]
-    gap = (len(steps) - 1) / (most - 1)
-    places = sorted({round(place * gap) for place in range(most)})
-    return [steps[place] for place in places[: bisect_left(places, len(steps))]]
+        yield run, sorted((p for p in points if p.step in kept), key=lambda point: (point.step, point.time))

@@ -97,9 +97,7 @@ def like(text: str, pattern: str, *, any_case: bool = False) -> bool:
 def _at(text: str, part: str, place: int) -> bool:
     if "_" not in part:
         return text.startswith(part, place)
-    return place + len(part) <= len(text) and all(
-        sign in ("_", text[place + index]) for index, sign in enumerate(part)
-    )
+    return place + len(part) <= len(text) and all(sign in ("_", text[place + index]) for index, sign in enumerate(part))
 
 
 def _find(text: str, part: str, start: int, end: int) -> int:
@@ -128,11 +126,22 @@ def _rank(value: Value) -> int:
     return 1 if isinstance(value, float) and math.isnan(value) else 0
 
 
+def _by_number(pair: tuple[Value, object]) -> float | int:
+    assert isinstance(pair[0], int | float)
+    return pair[0]
+
+
+def _by_text(pair: tuple[Value, object]) -> str:
+    return str(pair[0])
+
+
 def ordered(documents: Sequence[T], orders: Sequence[Order], lookup: Callable[[T], Lookup]) -> list[T]:
     """The documents in order; equals stay as they came. NaN, then absent values, come last in either direction."""
     found = list(documents)
     for entity, key, descending in reversed(orders):
-        known, nans, absent = [], [], []
+        known: list[tuple[Value, T]] = []
+        nans: list[tuple[Value, T]] = []
+        absent: list[tuple[Value, T]] = []
         for document in found:
             value = lookup(document)(entity, key)
             (known, nans, absent)[_rank(value)].append((value, document))
@@ -140,7 +149,7 @@ def ordered(documents: Sequence[T], orders: Sequence[Order], lookup: Callable[[T
         # A stable sort that is reversed twice keeps equals as they came.
         if descending:
             known.reverse()
-        known.sort(key=lambda pair: pair[0] if numeric else str(pair[0]))  # type: ignore[arg-type, return-value]
+        known.sort(key=_by_number if numeric else _by_text)
         if descending:
             known.reverse()
         found = [document for _, document in (*known, *nans, *absent)]

@@ -88,7 +88,7 @@ def check_key(key: str, where: str) -> None:
     """
     problem = _key_problem(key)
     if problem:
-        raise RequestError(f"Invalid value '{_shown(key)}' for parameter '{where}' supplied: {problem}")
+        raise RequestError(f"Invalid value \"{_shown(key)}\" for parameter '{where}' supplied: {problem}")
 
 
 def check_text(value: str, where: str) -> None:
@@ -108,7 +108,8 @@ def check_points(points: Sequence[Point], where: str = "metrics[{}].") -> None:
         RequestError: names the first bad point.
     """
     good: set[str] = set()
-    for index, (key, _, time, _) in enumerate(points):
+    for index, point in enumerate(points):
+        key, time = point.key, point.time
         if key not in good:
             check_key(key, f"{where.format(index)}name")
             good.add(key)
@@ -230,7 +231,7 @@ def run_of(reader: TrackingReader, run: str) -> RunInfo:
         NotFound: no run has it.
     """
     if not _RUN_ID.fullmatch(run):
-        raise RequestError(f"Invalid value '{_shown(run)}' for parameter 'run_id' supplied.")
+        raise RequestError(f"Invalid value \"{_shown(run)}\" for parameter 'run_id' supplied.")
     found = reader.info(run)
     if found is None:
         raise NotFound(f"Run with id={run} not found")

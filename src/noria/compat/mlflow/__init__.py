@@ -6,7 +6,17 @@ table, and ``docs/mlflow.md`` is written from it.
 
 from __future__ import annotations
 
-from noria.compat.mlflow import about, experiments, runs
+from noria.compat.mlflow import (
+    about,
+    artifacts,
+    evaluation,
+    experiments,
+    logged_models,
+    registry,
+    runs,
+    traces,
+    webhooks,
+)
 from noria.compat.mlflow.app import Application, application
 from noria.compat.mlflow.routing import Services
 from noria.core.clock import Clock
@@ -22,10 +32,21 @@ PREFIXES = (
     "/get-artifact",
     "/model-versions/get-artifact",
     "/graphql",
+    "/v1/traces",
 )
 """What the addresses of these routes begin with."""
 
-ROUTES = (*about.ROUTES, *experiments.ROUTES, *runs.ROUTES)
+ROUTES = (
+    *about.ROUTES,
+    *experiments.ROUTES,
+    *runs.ROUTES,
+    *artifacts.ROUTES,
+    *registry.ROUTES,
+    *logged_models.ROUTES,
+    *webhooks.ROUTES,
+    *traces.ROUTES,
+    *evaluation.ROUTES,
+)
 
 
 def create(store: Store, clock: Clock) -> Application:

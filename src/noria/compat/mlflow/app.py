@@ -19,11 +19,11 @@ from urllib.parse import parse_qs, unquote
 import msgspec
 
 from noria.compat.mlflow.errors import WireError, wire_error
-from noria.compat.mlflow.fields import check
+from noria.compat.mlflow.fields import Field, check
 from noria.compat.mlflow.routing import Params, Request, Route, Services
 from noria.errors import NoriaError
 
-__all__ = ["Application", "application"]
+__all__ = ["Application", "application", "read_fields"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -66,7 +66,7 @@ class _Table:
             WireError: there is no such address, or not with this method.
         """
         if path.startswith("/ajax-api/"):
-            path = path[5:]
+            path = f"/api/{path[len('/ajax-api/') :]}"
         methods = self._plain.get(path)
         parts: Params = {}
         if methods is None:
@@ -212,6 +212,12 @@ async def _params(route: Route, scope: Scope, parts: Params, receive: Receive) -
                 return found
         given = _from_body(body) if body or not scope["query_string"] else _from_query(route, scope)
     return {**check(route.fields, given), **parts}
+
+
+async def read_fields(request: Request, fields: Mapping[str, Field]) -> Params:
+    """The fields of a JSON body, for a route that answers by itself."""
+    headers = [(name.encode(), value.encode()) for name, value in request.headers.items()]
+    return check(fields, _from_body(await _body({"headers": headers}, request.receive)))
 
 
 def _from_query(route: Route, scope: Scope) -> dict[str, Any]:

@@ -78,8 +78,8 @@ def page(
 ) -> tuple[list[T], str | None]:
     """One page, and the token of the next.
 
-    The token holds the last document's name and place, so that documents that came or went meanwhile neither double
-    nor hide others, and a digest of the question, so that it is not taken along to another.
+    The token names the next document and the last one shown, so that documents that came or went meanwhile neither
+    double nor hide others, and holds a digest of the question, so that it is not taken along to another.
 
     Raises:
         WireError: the token is not one of ours, or answers another question.
@@ -87,19 +87,20 @@ def page(
     asked = digest_json([json.dumps(part, sort_keys=True, default=str) for part in question])[-16:]
     start = 0
     if token:
-        last, place = _opened(token, asked)
-        start = next((index + 1 for index, one in enumerate(documents) if name(one) == last), place)
+        following, last, place = _opened(token, asked)
+        places = {name(one): index for index, one in enumerate(documents)}
+        start = places.get(following, places.get(last, place - 1) + 1)
     kept = list(documents[start : start + limit])
     if start + limit >= len(documents) or not kept:
         return kept, None
-    return kept, write_token([name(kept[-1]), start + limit, asked])
+    return kept, write_token([name(documents[start + limit]), name(kept[-1]), start + limit, asked])
 
 
-def _opened(token: str, asked: str) -> tuple[str, int]:
-    last, place, question = read_token(token, 3) or ("", 0, "")
-    if not isinstance(last, str) or type(place) is not int or place < 0 or question != asked:
+def _opened(token: str, asked: str) -> tuple[str, str, int]:
+    following, last, place, question = read_token(token, 4) or ("", "", 0, "")
+    if type(following) is not str or type(last) is not str or type(place) is not int or question != asked:
         raise WireError(
             "INVALID_PARAMETER_VALUE",
             "Invalid page token: use the next_page_token of the search before, with the same filter and order.",
         )
-    return last, place
+    return following, last, max(place, 0)

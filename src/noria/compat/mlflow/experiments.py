@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from noria.compat.mlflow.errors import WireError, not_found
-from noria.compat.mlflow.fields import either, integer, many, struct, text
+from noria.compat.mlflow.fields import either, integer, invalid, many, struct, text
 from noria.compat.mlflow.forms import experiment_form
 from noria.compat.mlflow.routing import Need, Params, Route, Services, doing
 from noria.compat.mlflow.tokens import read_token, write_token
 from noria.records.tracking import ACTIVE, DELETED
-from noria.store.tracking import TrackingChange
+from noria.store.tracking import TrackingChange, TrackingTransaction
 from noria.track import verbs
 from noria.track.grammar import parse, parse_order
 from noria.track.matching import meets, ordered
@@ -53,11 +55,20 @@ def create(services: Services, params: Params) -> TrackingChange[dict[str, Any]]
             "INVALID_PARAMETER_VALUE",
             "Invalid value for parameter 'artifact_location' supplied: it may hold no '..', query, fragment or escape.",
         )
+    if location and not _scheme(location):
+        location = str(Path.cwd() / location)  # as clients expect of a server; it is they who write there
     tags = {tag["key"]: tag["value"] for tag in params.get("tags", [])}
     now = services.now_ms()
     return lambda transaction: {
         "experiment_id": str(verbs.create_experiment(transaction, params["name"], now, location, tags))
     }
+
+
+def _scheme(location: str) -> str:
+    try:
+        return urlsplit(location).scheme
+    except ValueError:
+        raise invalid("artifact_location", location, "it is no address") from None
 
 
 def get(services: Services, params: Params) -> dict[str, Any]:
@@ -90,8 +101,15 @@ def restore(services: Services, params: Params) -> TrackingChange[dict[str, Any]
 
 def update(services: Services, params: Params) -> TrackingChange[dict[str, Any]]:
     """Rename an experiment."""
-    number, now = experiment_number(params["experiment_id"]), services.now_ms()
-    return doing(verbs.rename_experiment, number, params["new_name"], now)
+    number, name, now = experiment_number(params["experiment_id"]), params["new_name"], services.now_ms()
+
+    def change(transaction: TrackingTransaction) -> dict[str, Any]:
+        if verbs.experiment_of(transaction, number).stage != ACTIVE:
+            raise WireError("INVALID_STATE", "Cannot rename a non-active experiment.")
+        verbs.rename_experiment(transaction, number, name, now)
+        return {}
+
+    return change
 
 
 def set_tag(services: Services, params: Params) -> TrackingChange[dict[str, Any]]:

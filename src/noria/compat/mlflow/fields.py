@@ -30,6 +30,7 @@ __all__ = [
 
 _INT64 = range(-(2**63), 2**63)
 _SHOWN = 200
+_LONGEST_NUMBER = 400
 _DOCS = "See the API docs for more information about request parameters."
 
 
@@ -100,6 +101,8 @@ def _text(value: Any) -> str:
         value.encode()
     except UnicodeEncodeError:
         raise Wrong(ascii(value), why="it is not valid Unicode") from None
+    if "\0" in value:
+        raise Wrong(value, why="it holds a NUL character")
     return value
 
 
@@ -126,16 +129,15 @@ def _number(value: Any) -> float:
         named = _NAMED.get(value.lower())
         if named is not None:
             return named
-        try:
-            value = float(value) if len(value) <= 400 else None
-        except ValueError:
-            value = None
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float | str) or len(str(value)) > _LONGEST_NUMBER:
         raise Wrong(value, why="it must be a number")
     try:
-        return float(value)
-    except OverflowError:
-        raise Wrong(str(value)[:40], why="it is too large for a 64-bit float") from None
+        found = float(value)
+    except (ValueError, OverflowError):
+        raise Wrong(value, why="it must be a number") from None
+    if math.isinf(found) and not (isinstance(value, float) and math.isinf(value)):
+        raise Wrong(value, why="it is too large for a 64-bit float")
+    return found
 
 
 def _boolean(value: Any) -> bool:
@@ -191,9 +193,10 @@ def either(*names: str, required: bool = False, default: str | None = None) -> F
     """One of a few names (an enum)."""
 
     def read(value: Any) -> str:
-        if value not in names:
+        found = str(value) if isinstance(value, int) else value
+        if not isinstance(found, str) or found not in names:
             raise Wrong(value, why=f"it must be one of {', '.join(names)}")
-        return str(value)
+        return found
 
     return Field(read, required, default)
 

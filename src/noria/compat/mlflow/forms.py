@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
+
+import msgspec
 
 from noria.records.tracking import Experiment, Point, RunInfo, TrackedDataset, TrackedRun
 
@@ -13,7 +15,7 @@ __all__ = ["dataset_form", "experiment_form", "info_form", "number_form", "pairs
 
 def number_form(value: float) -> float | str:
     """A number as JSON can carry it: what is not finite goes by name."""
-    if math.isfinite(value):
+    if isfinite(value):
         return value
     return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
 
@@ -56,10 +58,20 @@ def info_form(info: RunInfo) -> dict[str, Any]:
     return form
 
 
-def point_form(point: Point) -> dict[str, Any]:
+class PointForm(msgspec.Struct, gc=False, omit_defaults=True):
+    """A point of a metric; of which run, where points of several are told."""
+
+    key: str
+    value: float | str
+    timestamp: int = -1
+    step: int = -(2**63)
+    run_id: str = ""
+
+
+def point_form(point: Point, run: str = "") -> PointForm:
     """A point of a metric."""
-    key, value, time, step = point
-    return {"key": key, "value": number_form(value), "timestamp": time, "step": step}
+    value = point.value
+    return PointForm(point.key, value if isfinite(value) else number_form(value), point.time, point.step, run)
 
 
 def dataset_form(dataset: TrackedDataset) -> dict[str, Any]:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import msgspec
 
 from noria.compat.mlflow.errors import WireError
 from noria.compat.mlflow.experiments import VIEW, experiment_number, view
-from noria.compat.mlflow.fields import either, integer, many, number, struct, text
-from noria.compat.mlflow.forms import info_form, number_form, point_form, run_form
+from noria.compat.mlflow.fields import either, integer, many, missing, number, struct, text
+from noria.compat.mlflow.forms import PointForm, info_form, point_form, run_form
 from noria.compat.mlflow.routing import Need, Params, Route, Services, doing
-from noria.compat.mlflow.tokens import read_token, write_token
+from noria.compat.mlflow.tokens import FORGED, read_token, write_token
 from noria.errors import NotFound, ParamChanged, RequestError
-from noria.records.tracking import RUN_STATUSES, Input, ModelLink, ModelPoint, Point, TrackedDataset
+from noria.records.tracking import RUN_STATUSES, Input, ModelLink, ModelPoint, Order, Point, TrackedDataset
 from noria.store.tracking import TrackingChange, TrackingTransaction
 from noria.track import verbs
-from noria.track.grammar import parse, parse_order
+from noria.track.grammar import TARGETS, parse, parse_order
 from noria.track.history import sample
 
 __all__ = ["ROUTES", "fast_batch"]
@@ -24,17 +25,22 @@ __all__ = ["ROUTES", "fast_batch"]
 _BASE = "/api/2.0/mlflow/runs"
 _STATUS_NUMBERS = {str(place): name for place, name in enumerate(RUN_STATUSES, start=1)}
 _MOST_RUNS = 50_000
+_MOST_EXPERIMENTS = 10_000
 _MOST_METRICS, _MOST_PARAMS, _MOST_TAGS, _MOST_IN_ALL = 1000, 100, 100, 1000
 _MOST_HISTORY = 25_000
 _MOST_SAMPLED_RUNS = 100
 _MOST_SAMPLED = 2500
+_MOST_POINTS = _MOST_SAMPLED + 2 * _MOST_SAMPLED_RUNS  # of one run: the first and last steps of all besides
 _MOST_SOURCE, _MOST_SCHEMA, _MOST_PROFILE = 65_535, 1_048_575, 16_777_215
+
+
+_Given = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class _Metric(msgspec.Struct):
     """A metric of a batch as most clients send it: read at once, without a look at each field."""
 
-    key: str
+    key: _Given
     value: float
     timestamp: int
     step: int = 0
@@ -45,12 +51,12 @@ class _Metric(msgspec.Struct):
 
 
 class _Pair(msgspec.Struct):
-    key: str
+    key: _Given
     value: str = ""
 
 
 class _Batch(msgspec.Struct):
-    run_id: str
+    run_id: _Given
     metrics: list[_Metric] = []
     params: list[_Pair] = []
     tags: list[_Pair] = []
@@ -64,8 +70,6 @@ def fast_batch(body: bytes) -> Params | None:
     try:
         found = _BATCH.decode(body)
     except (msgspec.MsgspecError, RecursionError, UnicodeError):
-        return None
-    if not found.run_id:
         return None
     return {"run_id": found.run_id, "metrics": found.metrics, "params": found.params, "tags": found.tags}
 
@@ -89,8 +93,12 @@ def create(services: Services, params: Params) -> TrackingChange[dict[str, Any]]
 def _run_id(params: Params) -> str:
     found: str = params.get("run_id") or params.get("run_uuid") or ""
     if not found:
-        raise WireError("INVALID_PARAMETER_VALUE", "Missing value for required parameter 'run_id'.")
+        raise missing("run_id")
     return found
+
+
+def _wrong(message: str) -> WireError:
+    return WireError("INVALID_PARAMETER_VALUE", message)
 
 
 def update(services: Services, params: Params) -> TrackingChange[dict[str, Any]]:
@@ -131,10 +139,9 @@ def _log(run: str, what: verbs.Logged, models: list[ModelPoint] | None = None) -
         try:
             verbs.log(transaction, run, what)
         except ParamChanged as changed:
-            raise WireError(
-                "INVALID_PARAMETER_VALUE",
+            raise _wrong(
                 f"Changing param values is not allowed. Param with key='{changed.key}' was already logged with "
-                f"value='{changed.old}' for run ID='{changed.run}'. Attempted logging new value '{changed.new}'.",
+                f"value='{changed.old}' for run ID='{changed.run}'. Attempted logging new value '{changed.new}'."
             ) from None
         if models:
             transaction.log_model_points(run, models)
@@ -155,11 +162,13 @@ def log_metric(services: Services, params: Params) -> TrackingChange[dict[str, A
 
 def log_parameter(services: Services, params: Params) -> TrackingChange[dict[str, Any]]:
     """Add one param."""
+    verbs.check_key(params["key"], "key")
     return _log(_run_id(params), verbs.checked(params=[(params["key"], params.get("value", ""))]))
 
 
 def set_tag(services: Services, params: Params) -> TrackingChange[dict[str, Any]]:
     """Set one tag."""
+    verbs.check_key(params["key"], "key")
     return _log(_run_id(params), verbs.checked(tags=[(params["key"], params.get("value", ""))]))
 
 
@@ -171,10 +180,9 @@ def delete_tag(services: Services, params: Params) -> TrackingChange[dict[str, A
 
 def _few(what: str, count: int, most: int) -> None:
     if count > most:
-        raise WireError(
-            "INVALID_PARAMETER_VALUE",
+        raise _wrong(
             f"A batch logging request can contain at most {most} {what}. Got {count} {what}. Please split up {what} "
-            "across multiple requests and try again.",
+            "across multiple requests and try again."
         )
 
 
@@ -243,12 +251,10 @@ def log_model(services: Services, params: Params) -> TrackingChange[dict[str, An
     try:
         model = msgspec.json.decode(text_, type=dict[str, Any])
     except (msgspec.MsgspecError, RecursionError):
-        raise WireError(
-            "INVALID_PARAMETER_VALUE", f"Malformed model info. \n {text_[:200]} \n is not a valid JSON."
-        ) from None
+        raise _wrong(f"Malformed model info. \n {text_[:200]} \n is not a valid JSON.") from None
     lacking = {"artifact_path", "flavors", "utc_time_created", "run_id"} - set(model)
     if lacking:
-        raise WireError("INVALID_PARAMETER_VALUE", f"Model json is missing mandatory fields: {sorted(lacking)}")
+        raise _wrong(f"Model json is missing mandatory fields: {sorted(lacking)}")
 
     def change(transaction: TrackingTransaction) -> dict[str, Any]:
         verbs.active_run(transaction, run)
@@ -269,6 +275,8 @@ def search(services: Services, params: Params) -> dict[str, Any]:
     clauses = parse(params.get("filter"), "runs")
     order = parse_order(params.get("order_by", []), "runs")
     after = read_token(params.get("page_token"), 2 * len(order) + 2)
+    if after is not None and not _fits(after, order):
+        raise _wrong(FORGED)
     experiments = [experiment_number(one) for one in params.get("experiment_ids", [])]
     with services.tracking.read() as reader:
         runs, place = reader.search(
@@ -285,6 +293,21 @@ def search(services: Services, params: Params) -> dict[str, Any]:
     return answer
 
 
+def _fits(place: Sequence[Any], order: Sequence[Order]) -> bool:
+    """Whether a place may be one of this order: no other values reach the store."""
+    *terms, started, run = place
+    kinds: list[type | tuple[type, ...]] = []
+    for term in order:
+        numeric = term.entity == "metric" or (term.entity == "attribute" and term.key in TARGETS["runs"].numbers)
+        kinds.append((int, float) if numeric else str)
+    return (
+        isinstance(started, int)
+        and isinstance(run, str)
+        and all(rank in (0, 1, 2) and isinstance(rank, int) for rank in terms[::2])
+        and all(value is None or isinstance(value, kind) for value, kind in zip(terms[1::2], kinds, strict=True))
+    )
+
+
 def history(services: Services, params: Params) -> dict[str, Any]:
     """Every point of a metric, or a page of them."""
     run, key, limit = _run_id(params), params["metric_key"], params.get("max_results")
@@ -293,7 +316,7 @@ def history(services: Services, params: Params) -> dict[str, Any]:
     if place is not None:
         time, step, value = place
         if not isinstance(time, int) or not isinstance(step, int) or isinstance(value, str):
-            raise WireError("INVALID_PARAMETER_VALUE", "Invalid page token: it is not one that this search gave.")
+            raise _wrong(FORGED)
         after = Point(key, float("nan") if value is None else value, time, step)
     with services.tracking.read() as reader:
         verbs.run_of(reader, run)
@@ -309,40 +332,48 @@ def history(services: Services, params: Params) -> dict[str, Any]:
 
 def history_bulk(services: Services, params: Params) -> dict[str, Any]:
     """Points of a metric of several runs."""
-    runs, key = sorted(set(params["run_id"])), params["metric_key"]
+    given = params.get("run_id", [])
+    if not given:
+        raise _wrong("GetMetricHistoryBulk request must specify at least one run_id.")
+    if len(given) > _MOST_SAMPLED_RUNS:
+        raise _wrong(
+            f"GetMetricHistoryBulk request cannot specify more than {_MOST_SAMPLED_RUNS} run_ids. "
+            f"Received {len(given)} run_ids."
+        )
+    if "metric_key" not in params:
+        raise _wrong("GetMetricHistoryBulk request must specify a metric_key.")
+    runs, key = sorted(set(given)), params["metric_key"]
     left = min(params["max_results"], _MOST_HISTORY)
-    found: list[dict[str, Any]] = []
+    found: list[PointForm] = []
     with services.tracking.read() as reader:
         for run in runs:
             points = reader.history(run, key, limit=left - len(found))
-            found += [{**_plain(point), "run_id": run} for point in points]
+            found += [point_form(point, run) for point in points]
             if len(found) >= left:
                 break
     return {"metrics": found}
 
 
-def _plain(point: Point) -> dict[str, Any]:
-    return {"key": point.key, "value": number_form(point.value), "timestamp": point.time, "step": point.step}
-
-
 def history_sampled(services: Services, params: Params) -> dict[str, Any]:
     """Points of a metric at evenly spaced steps, of several runs."""
+    runs, key, most = params["run_ids"], params["metric_key"], params["max_results"]
     first, last = params.get("start_step"), params.get("end_step")
+    if len(runs) > _MOST_SAMPLED_RUNS:
+        raise _wrong(
+            f"GetMetricHistoryBulkInterval request must specify at most {_MOST_SAMPLED_RUNS} run_ids. "
+            f"Received {len(runs)} run_ids."
+        )
+    if not 1 <= most <= _MOST_SAMPLED:
+        raise _wrong(f"max_results must be between 1 and {_MOST_SAMPLED}.")
     if (first is None) != (last is None):
-        raise WireError(
-            "INVALID_PARAMETER_VALUE", "If either start step or end step are specified, both must be specified."
-        )
+        raise _wrong("If either start step or end step are specified, both must be specified.")
     if first is not None and last is not None and first > last:
-        raise WireError(
-            "INVALID_PARAMETER_VALUE",
-            f"end_step must be greater than start_step. Found start_step={first} and end_step={last}.",
-        )
-    runs, key = params["run_ids"], params["metric_key"]
+        raise _wrong(f"end_step must be greater than start_step. Found start_step={first} and end_step={last}.")
     with services.tracking.read() as reader:
         histories = [(run, reader.history(run, key)) for run in dict.fromkeys(runs)]
     found = []
-    for run, points in sample(histories, params["max_results"], first, last):
-        found += [{**_plain(point), "run_id": run} for point in points]
+    for run, points in sample(histories, most, first, last):
+        found += [point_form(point, run) for point in points[:_MOST_POINTS]]
     return {"metrics": found}
 
 
@@ -350,11 +381,10 @@ def search_datasets(services: Services, params: Params) -> dict[str, Any]:
     """Datasets that the runs of some experiments read."""
     given = params.get("experiment_ids", [])
     if not given:
-        raise WireError("INVALID_PARAMETER_VALUE", "SearchDatasets request must specify at least one experiment_id.")
+        raise _wrong("SearchDatasets request must specify at least one experiment_id.")
     if len(given) > 20:
-        raise WireError(
-            "INVALID_PARAMETER_VALUE",
-            f"SearchDatasets request cannot specify more than 20 experiment_ids. Received {len(given)} experiment_ids.",
+        raise _wrong(
+            f"SearchDatasets request cannot specify more than 20 experiment_ids. Received {len(given)} experiment_ids."
         )
     with services.tracking.read() as reader:
         found = reader.datasets([experiment_number(one) for one in given])
@@ -397,7 +427,7 @@ _DATASET = struct(
 _INPUT_TAG = struct({"key": text(required=True, limit=255), "value": text(required=True, limit=500)})
 _MODEL = struct({"model_id": text(required=True), "step": integer(default=0)})
 _SEARCH = {
-    "experiment_ids": many(text()),
+    "experiment_ids": many(text(), limit=_MOST_EXPERIMENTS),
     "filter": text(),
     "run_view_type": VIEW,
     "max_results": integer(default=1000, low=1, high=_MOST_RUNS),
@@ -510,8 +540,8 @@ ROUTES = (
         "/api/2.0/mlflow/metrics/get-history-bulk",
         Need.read,
         {
-            "run_id": many(text(), required=True, limit=_MOST_SAMPLED_RUNS),
-            "metric_key": text(required=True),
+            "run_id": many(text()),
+            "metric_key": text(),
             "max_results": integer(default=_MOST_HISTORY, low=1),
         },
         answer=history_bulk,
@@ -521,11 +551,11 @@ ROUTES = (
         "/api/2.0/mlflow/metrics/get-history-bulk-interval",
         Need.read,
         {
-            "run_ids": many(text(), required=True, limit=_MOST_SAMPLED_RUNS),
+            "run_ids": many(text(), required=True),
             "metric_key": text(required=True),
             "start_step": integer(),
             "end_step": integer(),
-            "max_results": integer(default=_MOST_SAMPLED, low=1, high=_MOST_SAMPLED),
+            "max_results": integer(default=_MOST_SAMPLED),
         },
         answer=history_sampled,
     ),

@@ -410,7 +410,9 @@ class _Transaction(_Reader):
     def log_model_points(self, run: str, points: Sequence[ModelPoint]) -> None:
         """Add points to logged models alone."""
         for model, point, name, digest in points:
-            self._connection.execute(_ADD_MODEL_POINT, (model, run, point.key, point.time, point.step, *_split(point.value), name, digest))
+            self._connection.execute(
+                _ADD_MODEL_POINT, (model, run, point.key, point.time, point.step, *_split(point.value), name, digest)
+            )
 
     def put_artifact(self, artifact: Artifact) -> None:
         """Name a blob."""
