@@ -12,6 +12,7 @@ The tour:
   Positional parameters are what a step needs, wired by name; keyword-only parameters are knobs.
 * ``loop.check()`` finds every fault at once, before a byte of data is read.
 * ``noria up FILE`` trains, gates, serves, watches and retrains.
+* `run` tracks any training of your own: ``with noria.run("churn") as run: run.log(loss=0.3)``.
 
 `GateResult` and `Outcome` are what gates answer. Names load when first used: importing this costs next to
 nothing.
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from noria.records.validation import GateResult, Outcome
     from noria.register.rules import Approval
     from noria.retrain.rules import Every, OnAlarm, OnNewRows
+    from noria.track.client import run
     from noria.validate.rules import AtLeast, AtMost, BeatsChampion, Latency, NoSkew, SliceGap
 
 __version__ = "0.1.0"
@@ -60,6 +62,7 @@ _HOMES = {
     "noria.records.validation": ("GateResult", "Outcome"),
     "noria.register.rules": ("Approval",),
     "noria.retrain.rules": ("Every", "OnAlarm", "OnNewRows"),
+    "noria.track.client": ("run",),
     "noria.validate.rules": ("AtLeast", "AtMost", "BeatsChampion", "Latency", "NoSkew", "SliceGap"),
 }  # fmt: skip
 
@@ -98,6 +101,7 @@ __all__ = [
     "TimeSplit",
     "Unique",
     "__version__",
+    "run",
 ]
 
 

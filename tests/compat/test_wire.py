@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,6 +39,12 @@ def test_artifact_location_of_the_client_is_kept(wire: Wire) -> None:
     )
     run = wire.of(wire.run(number))
     assert run["info"]["artifact_uri"] == f"s3://bucket/some/where/{run['info']['run_id']}/artifacts"
+
+
+def test_relative_artifact_location_is_told_whole(wire: Wire) -> None:
+    number = wire.experiment(artifact_location="my_location")
+    found = wire.reads("/experiments/get", experiment_id=number)["experiment"]
+    assert found["artifact_location"] == str(Path.cwd() / "my_location")
 
 
 @pytest.mark.parametrize(
@@ -108,8 +115,8 @@ def test_tags_of_experiments(wire: Wire) -> None:
 
 
 def test_search_of_experiments(wire: Wire) -> None:
-    made = {name: wire.experiment(f"s-{name}", tags=tags) for name, tags in
-            (("a", [{"key": "key", "value": "value"}]), ("ab", [{"key": "key", "value": "vaLue"}]), ("Abc", []))}  # fmt: skip
+    tags = {"a": [{"key": "key", "value": "value"}], "ab": [{"key": "key", "value": "vaLue"}], "Abc": []}
+    made = {name: wire.experiment(f"s-{name}", tags=given) for name, given in tags.items()}
 
     def names(filter: str, **more: Any) -> list[str]:
         query = {"filter": f"{filter} AND name LIKE 's-%'" if filter else "name LIKE 's-%'", "max_results": 100, **more}
@@ -456,8 +463,8 @@ def test_wrong_inputs_are_refused(wire: Wire) -> None:
 
 def test_search_of_datasets_needs_experiments(wire: Wire) -> None:
     path = f"{AJAX}/experiments/search-datasets"
-    for body in ({}, {"experiment_ids": []}):
-        refused(wire.http.post(path, json=body), "SearchDatasets request must specify at least one experiment_id.")
+    for none in ({}, {"experiment_ids": list[str]()}):
+        refused(wire.http.post(path, json=none), "SearchDatasets request must specify at least one experiment_id.")
     many = {"experiment_ids": [f"id_{number}" for number in range(1000)]}
     refused(wire.http.post(path, json=many), "SearchDatasets request cannot specify more than")
 
@@ -528,7 +535,7 @@ def test_histories_of_several_runs(wire: Wire) -> None:
         ({"metric_key": "m", "run_id": [f"id_{n}" for n in range(1000)]}, "request cannot specify more than"),
         ({"run_id": ["123"]}, "GetMetricHistoryBulk request must specify a metric_key"),
     ):
-        refused(wire.http.get(path, params=query), words)  # type: ignore[arg-type]
+        refused(wire.http.get(path, params=query), words)
 
 
 def test_sampled_histories(wire: Wire) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from noria.train.provenance import environment_lock, git_state, peak_memory
+from noria.provenance import environment_lock, git_state, peak_memory
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from noria.cli.moving import exporting, importing
+
 __all__ = ["application"]
 
 application = typer.Typer(
@@ -16,6 +18,8 @@ application = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+application.add_typer(importing, name="import")
+application.add_typer(exporting, name="export")
 
 File = Annotated[Path, typer.Argument(help="The Python file with your loop.", show_default=False)]
 StoreFolder = Annotated[

@@ -33,7 +33,7 @@ from noria.records import Artifact, BundleManifest, Metric, Run, Signature, Step
 from noria.store.ports import Store
 from noria.train.cache import StepCache
 from noria.train.identity import Identity, code_identity
-from noria.train.provenance import environment_lock, git_state, peak_memory
+from noria.provenance import environment_lock, git_state, peak_memory
 from noria.train.sources import user_sources
 from noria.validate.rules import NoSkew
 

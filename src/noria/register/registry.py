@@ -20,6 +20,7 @@ from noria.records.registry import STAGES, RegisteredAlias, RegisteredModel, Reg
 from noria.store.ports import AliasRecord, LoopRecord, Reader, Transaction
 
 __all__ = [
+    "adopt",
     "aliases",
     "canonical_stage",
     "create_model",
@@ -460,3 +461,68 @@ def tag_version(
     old = _own_version(tx, name, number)
     tx.put(replace(old, tags=_tagged(old.tags, key, value)))
     tx.audit(now, by, "version tagged", f"model:{name}/{number}", key=key, value=value)
+
+
+def adopt(
+    tx: Transaction,
+    found: RegisteredModel,
+    brought: Sequence[RegisteredVersion],
+    names: Mapping[str, int],
+    *,
+    now: datetime,
+    by: str,
+) -> tuple[bool, int]:
+    """Take over a model from elsewhere, with its numbers, times, stages and aliases; bring up to date what is here.
+
+    Args:
+        tx: where.
+        found: the model.
+        brought: its versions; those that are here and not among them stay.
+        names: its aliases, each with the number of a version.
+        now: when.
+        by: who asks.
+
+    Returns:
+        Whether the model was new, and how many versions were new or changed.
+
+    Raises:
+        Conflict: one of the numbers is another version's here, or the model is a loop's.
+        RequestError: a name, tag, stage or alias cannot be kept.
+    """
+    name = found.name
+    _check_name(name)
+    _free(tx, name)
+    for tags in (found.tags, *(one.tags for one in brought)):
+        for key, value in tags.items():
+            _check_tag(key, value)
+    changed = [one for one in brought if _adopted(tx, replace(one, stage=canonical_stage(one.stage)))]
+    old = tx.find(RegisteredModel, name=name)
+    last = max((one.version for one in brought), default=0)
+    kept = replace(found, last_version=max(found.last_version, last, old.last_version if old else 0))
+    if old is not None:
+        kept = replace(kept, tags={**old.tags, **kept.tags}, updated=max(old.updated, kept.updated))
+    known = aliases(tx, name)
+    moved = {alias: number for alias, number in names.items() if known.get(alias) != number}
+    for alias, number in moved.items():
+        _check_new_alias(alias)
+        version(tx, name, number)
+        tx.put(RegisteredAlias(name, alias, number))
+    if kept != old:
+        tx.put(kept)
+    if changed or moved or kept != old:
+        numbers = [one.version for one in changed]
+        tx.audit(now, by, "model brought over", f"model:{name}", versions=numbers, aliases=moved)
+    return old is None, len(changed)
+
+
+def _adopted(tx: Transaction, brought: RegisteredVersion) -> bool:
+    """Put a version from elsewhere; whether that changed anything."""
+    old = tx.find(RegisteredVersion, name=brought.name, version=brought.version)
+    if old == brought:
+        return False
+    if old is not None and (old.created, old.run, old.source) != (brought.created, brought.run, brought.source):
+        raise Conflict(
+            f"Version {brought.version} of '{brought.name}' is another one here: rename the model here or there."
+        )
+    tx.put(brought if old is None else replace(brought, tags={**old.tags, **brought.tags}))
+    return True

@@ -23,7 +23,7 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 DATA_PLANE = ("/v2", "/predict/", "/labels/")
 """What the addresses that models answer begin with."""
 _SITE = "noria.ui:Site"
-_PROTOCOLS = ("noria.compat.mlflow",)
+_PROTOCOLS = ("noria.compat.mlflow", "noria.track.api")
 
 
 def create_app(

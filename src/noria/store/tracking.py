@@ -100,11 +100,13 @@ class TrackingReader(Protocol):
 class TrackingTransaction(TrackingReader, Protocol):
     """A change in the making: all of it becomes visible and durable at once, or none of it."""
 
-    def add_experiment(self, name: str, artifacts: str, at: int, tags: Mapping[str, str]) -> int:
-        """A new experiment; ``{id}`` in ``artifacts`` becomes its id.
+    def add_experiment(
+        self, name: str, artifacts: str, at: int, tags: Mapping[str, str], *, id: int | None = None
+    ) -> int:
+        """A new experiment; ``{id}`` in ``artifacts`` becomes its id: the next one, or one that it brings along.
 
         Raises:
-            Conflict: the name is taken, by a deleted experiment too.
+            Conflict: the name is taken, by a deleted experiment too, or the id is.
         """
         ...
 

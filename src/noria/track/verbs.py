@@ -136,7 +136,13 @@ def experiment_of(reader: TrackingReader, number: int, *, active: bool = False) 
 
 
 def create_experiment(
-    transaction: TrackingTransaction, name: str, at: int, artifacts: str = "", tags: Mapping[str, str] | None = None
+    transaction: TrackingTransaction,
+    name: str,
+    at: int,
+    artifacts: str = "",
+    tags: Mapping[str, str] | None = None,
+    *,
+    id: int | None = None,
 ) -> int:
     """A new experiment; returns its id.
 
@@ -146,9 +152,10 @@ def create_experiment(
         at: the time, in ms.
         artifacts: where runs are to keep artifacts; this store if empty.
         tags: of keys up to 250 and values up to 20,000 characters.
+        id: the id that it brings along; the next one if None.
 
     Raises:
-        Conflict: the name is taken.
+        Conflict: the name or the id is taken.
         RequestError: name or tags cannot be kept.
     """
     _check_name(name)
@@ -159,7 +166,7 @@ def create_experiment(
     if taken is not None:
         also = " It is in the deleted state: restore it, or have it removed for ever." if taken.stage == DELETED else ""
         raise Conflict(f"Experiment(name={_shown(name)}) already exists.{also}")
-    return transaction.add_experiment(name, artifacts or "mlflow-artifacts:/{id}", at, given)
+    return transaction.add_experiment(name, artifacts or "mlflow-artifacts:/{id}", at, given, id=id)
 
 
 def _check_name(name: str) -> None:

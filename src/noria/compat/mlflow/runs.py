@@ -28,6 +28,7 @@ _MOST_RUNS = 50_000
 _MOST_EXPERIMENTS = 10_000
 _MOST_METRICS, _MOST_PARAMS, _MOST_TAGS, _MOST_IN_ALL = 1000, 100, 100, 1000
 _MOST_HISTORY = 25_000
+_SHOWN = 250
 _MOST_SAMPLED_RUNS = 100
 _MOST_SAMPLED = 2500
 _MOST_POINTS = _MOST_SAMPLED + 2 * _MOST_SAMPLED_RUNS  # of one run: the first and last steps of all besides
@@ -35,6 +36,7 @@ _MOST_SOURCE, _MOST_SCHEMA, _MOST_PROFILE = 65_535, 1_048_575, 16_777_215
 
 
 _Given = Annotated[str, msgspec.Meta(min_length=1)]
+_Long = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class _Metric(msgspec.Struct):
@@ -42,8 +44,8 @@ class _Metric(msgspec.Struct):
 
     key: _Given
     value: float
-    timestamp: int
-    step: int = 0
+    timestamp: _Long
+    step: _Long = 0
     model_id: str = ""
     dataset_name: str = ""
     dataset_digest: str = ""
@@ -141,7 +143,8 @@ def _log(run: str, what: verbs.Logged, models: list[ModelPoint] | None = None) -
         except ParamChanged as changed:
             raise _wrong(
                 f"Changing param values is not allowed. Param with key='{changed.key}' was already logged with "
-                f"value='{changed.old}' for run ID='{changed.run}'. Attempted logging new value '{changed.new}'."
+                f"value='{changed.old[:_SHOWN]}' for run ID='{changed.run}'. Attempted logging new value "
+                f"'{changed.new[:_SHOWN]}'."
             ) from None
         if models:
             transaction.log_model_points(run, models)

@@ -303,8 +303,8 @@ class _Search:
             if not condition:
                 condition, values = f"{expression} {sign} ?", [value]
             else:
-                # the first half bounds the index, the second breaks the tie
-                condition = f"({expression} {sign}= ? AND ({expression} {sign} ? OR ({condition})))"
+                # the first half bounds the index, the second breaks the tie; SQLite reads only so many brackets
+                condition = f"{expression} {sign}= ? AND ({expression} {sign} ? OR {condition})"
                 values = [value, value, *values]
         sql.need(condition, *values)
 

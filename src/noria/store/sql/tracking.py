@@ -246,17 +246,19 @@ class _Reader:
 
 
 class _Transaction(_Reader):
-    def add_experiment(self, name: str, artifacts: str, at: int, tags: Mapping[str, str]) -> int:
-        """A new experiment; ids are dense."""
+    def add_experiment(
+        self, name: str, artifacts: str, at: int, tags: Mapping[str, str], *, id: int | None = None
+    ) -> int:
+        """A new experiment; ids are dense, but for those brought along."""
         (last,) = self._connection.execute("SELECT max(id) FROM experiments").fetchone()
-        number = int(last) + 1
+        number = int(last) + 1 if id is None else id
         added = self._connection.execute(
             "INSERT INTO experiments (id, name, artifacts, stage, created, updated) VALUES (?, ?, ?, 'active', ?, ?) "
-            "ON CONFLICT (name) DO NOTHING",
+            "ON CONFLICT DO NOTHING",
             [number, name, artifacts.replace("{id}", str(number)), at, at],
         )
         if not added.rowcount:
-            raise Conflict(f"There is an experiment '{name}' already.")
+            raise Conflict(f"There is an experiment '{name}' already, or one with the id {number}.")
         self.tag_experiment(number, tags)
         return number
 

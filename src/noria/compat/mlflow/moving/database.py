@@ -144,7 +144,9 @@ class DatabaseSource:
         if {"inputs", "datasets"} <= self._tables:
             inputs = [self._input(found) for found in self._rows(_DATASETS, [run])]
             if "step" in self._columns["inputs"]:
-                links = [ModelLink(str(model), kind, int(step)) for model, kind, step in self._rows(_LINKS, {"run": run})]
+                links = [
+                    ModelLink(str(model), kind, int(step)) for model, kind, step in self._rows(_LINKS, {"run": run})
+                ]
         return TrackedRun(info, (), self._pairs("params", "run_uuid", run), tags, tuple(inputs), tuple(links))
 
     def _input(self, row: Sequence[Any]) -> Input:
@@ -236,7 +238,9 @@ class DatabaseSource:
         )  # fmt: skip
         where = self._default_workspace("model_versions") or " WHERE 1"
         tags: dict[int, dict[str, str]] = {}
-        for number, key, value in self._rows("SELECT version, key, value FROM model_version_tags WHERE name = ?", [name]):
+        for number, key, value in self._rows(
+            "SELECT version, key, value FROM model_version_tags WHERE name = ?", [name]
+        ):
             tags.setdefault(number, {})[str(key)] = str(value or "")
         found = []
         for row in self._rows(f"SELECT {columns} FROM model_versions{where} AND name = ? ORDER BY version", [name]):

@@ -55,12 +55,12 @@ class FolderSource:
     remote = False
 
     def __init__(self, folder: Path, artifacts: Path | None) -> None:
-        self._tree, self._folder, self._artifacts = Tree(folder), folder, artifacts
+        self._tree, self._artifacts = Tree(folder), artifacts
         self._yaml, self._loader = _reader()
-        self._of_run: dict[str, str] = {}
-        self._of_model: dict[str, str] = {}
         if not self._homes():
-            raise DataError(f"{folder} holds no experiments: an mlruns folder has one folder with a meta.yaml for each.")
+            raise DataError(
+                f"{folder} holds no experiments: an mlruns folder has one folder with a meta.yaml for each."
+            )
 
     def _meta(self, tree: Tree, *parts: str) -> dict[str, Any]:
         path = "/".join((*parts, "meta.yaml"))
@@ -274,14 +274,14 @@ def _version(meta: dict[str, Any], tags: dict[str, str], name: str) -> Registere
 def _pairs(tree: Tree, folder: str) -> dict[str, str]:
     """Params or tags: each a file whose path below the folder is the key."""
     inner = tree.inner(folder)
-    return {key: inner.text(key, _MOST_META) for key, _ in inner.list()} if inner is not None else {}
+    return {key: inner.text(key, _MOST_META) for key, _ in inner.walk()} if inner is not None else {}
 
 
 def _lines(tree: Tree | None) -> Iterator[tuple[str, list[list[str]]]]:
     """The metrics of a run or model: key, and the parts of each line."""
     inner = tree.inner("metrics") if tree is not None else None
     if inner is not None:
-        for key, _ in inner.list():
+        for key, _ in inner.walk():
             yield key, [line.split(" ") for line in inner.text(key, _MOST_METRIC).splitlines() if line.strip()]
 
 

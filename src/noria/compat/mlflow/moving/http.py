@@ -8,9 +8,9 @@ import json
 import os
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import unquote, urlencode, urlsplit
 
 from noria.errors import Conflict, DataError, Denied, NoriaError, NotFound
@@ -44,7 +44,7 @@ class Server:
         self._headers = {"accept": "*/*", "user-agent": "noria", **_credentials(parts.username, parts.password)}
         self._connection: http.client.HTTPConnection | None = None
 
-    def get(self, path: str, **query: Any) -> Any:
+    def get(self, path: str, /, **query: Any) -> Any:
         """``GET`` a JSON object."""
         return self._json("GET", path, None, query)
 
@@ -52,25 +52,24 @@ class Server:
         """Send a JSON object, get one back."""
         return self._json(method, path, json.dumps(body).encode(), {})
 
-    def put(self, path: str, body: BinaryIO, size: int) -> None:
-        """Send a file."""
+    def put(self, path: str, body: Callable[[], Iterable[bytes]], size: int) -> None:
+        """Send a file; ``body`` gives its pieces, anew for each try."""
         headers = {"content-type": "application/octet-stream", "content-length": str(size)}
-        answer = self._answer("PUT", self._target(path, {}), body, headers, start=body.tell())
-        answer.read()
+        self._answer("PUT", self._target(path, {}), body, headers).read()
 
     @contextmanager
-    def stream(self, path: str, **query: Any) -> Iterator[http.client.HTTPResponse]:
+    def stream(self, path: str, /, **query: Any) -> Iterator[http.client.HTTPResponse]:
         """An answer's body, read as it comes.
 
         Raises:
             DataError: it ended before its length was reached.
         """
-        answer = self._answer("GET", self._target(path, query), None, {})
+        answer = self._answer("GET", self._target(path, query), lambda: b"", {})
         try:
             yield answer
             if answer.length:
                 raise DataError(f"{self.shown}{path[:200]} ended {answer.length} bytes too early.")
-        except http.client.HTTPException as error:
+        except (OSError, http.client.HTTPException) as error:
             raise DataError(f"{self.shown}{path[:200]} ended too early: {error}.") from None
         finally:
             if not answer.isclosed():
@@ -88,7 +87,7 @@ class Server:
 
     def _json(self, method: str, path: str, body: bytes | None, query: dict[str, Any]) -> Any:
         headers = {"content-type": "application/json"} if body is not None else {}
-        answer = self._answer(method, self._target(path, query), body, headers)
+        answer = self._answer(method, self._target(path, query), lambda: body or b"", headers)
         try:
             data = answer.read(_MOST_ANSWER)
         except (OSError, http.client.HTTPException) as error:
@@ -106,17 +105,15 @@ class Server:
         return found
 
     def _answer(
-        self, method: str, target: str, body: bytes | BinaryIO | None, headers: dict[str, str], start: int = 0
+        self, method: str, target: str, body: Callable[[], bytes | Iterable[bytes]], headers: dict[str, str]
     ) -> http.client.HTTPResponse:
         """An answer that is a success; what may pass is tried again, if that cannot do a thing twice."""
-        again = method in ("GET", "PUT")
+        again = method in ("GET", "PUT") or target.endswith("/search")
         for left in reversed(range(_TRIES)):
-            if body is not None and not isinstance(body, bytes):
-                body.seek(start)
+            fresh = self._connection is None
             try:
-                answer = self._ask(method, target, body, headers)
+                answer = self._ask(method, target, body() or None, headers)
             except (OSError, http.client.HTTPException) as error:
-                fresh = self._connection is None
                 self.close()
                 if left and (again or (not fresh and isinstance(error, http.client.RemoteDisconnected))):
                     time.sleep(0.2 * (_TRIES - left))
@@ -133,7 +130,7 @@ class Server:
         raise AssertionError("the last try answers or raises")
 
     def _ask(
-        self, method: str, target: str, body: bytes | BinaryIO | None, headers: dict[str, str]
+        self, method: str, target: str, body: bytes | Iterable[bytes] | None, headers: dict[str, str]
     ) -> http.client.HTTPResponse:
         if self._connection is None:
             if self._secure:

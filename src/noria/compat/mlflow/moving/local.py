@@ -31,7 +31,7 @@ class Tree:
             return None
         return _Inner(self, parts)
 
-    def list(self) -> Iterator[tuple[str, int]]:
+    def walk(self) -> Iterator[tuple[str, int]]:
         """Every file below: its path, with ``/``, and its size."""
         yield from self._below(())
 
@@ -51,7 +51,7 @@ class Tree:
             return []
         found = []
         try:
-            for name in sorted(os.listdir(handle)):
+            for name in sorted(os.listdir(handle)):  # noqa: PTH208 - by handle, so that no link is followed
                 with suppress(OSError):
                     kind = os.stat(name, dir_fd=handle, follow_symlinks=False)
                     if stat.S_ISREG(kind.st_mode) or stat.S_ISDIR(kind.st_mode):

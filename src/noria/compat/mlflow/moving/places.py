@@ -8,9 +8,35 @@ from pathlib import Path
 from noria.compat.mlflow.moving.local import Tree
 from noria.compat.mlflow.moving.source import Owner, local_path
 
-__all__ = ["local_files"]
+__all__ = ["Places", "local_files"]
 
 _PROXIED = re.compile(r"mlflow-artifacts:(//[^/]*)?/*")
+
+
+class Places:
+    """Where files were, and where they are now."""
+
+    def __init__(self) -> None:
+        self._now: dict[str, str] = {}
+
+    def note(self, before: str, now: str) -> None:
+        """What was below ``before`` is below ``now``."""
+        self._now[_normal(before)] = now.rstrip("/")
+
+    def now(self, uri: str) -> str:
+        """The address now of what was at ``uri``; the same if it did not move."""
+        head, tail = _normal(uri), ""
+        while head:
+            if head in self._now:
+                return self._now[head] + tail
+            head, slash, last = head.rpartition("/")
+            tail = f"{slash}{last}{tail}"
+        return uri
+
+
+def _normal(uri: str) -> str:
+    path = local_path(uri)
+    return str(path) if path is not None else uri.rstrip("/")
 
 
 def local_files(owner: Owner, artifacts: Path | None) -> Tree | None:

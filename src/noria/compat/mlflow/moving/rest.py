@@ -27,12 +27,14 @@ def pairs(listed: Any) -> dict[str, str]:
     return {str(one["key"]): str(one.get("value") or "") for one in listed or ()}
 
 
-def pages(server: Server, path: str, key: str, body: dict[str, Any] | None = None, **query: Any) -> Iterator[Any]:
+def pages(
+    server: Server, address: str, key: str, /, *, body: dict[str, Any] | None = None, **query: Any
+) -> Iterator[Any]:
     """Everything that a search or a list gives, page after page."""
     token = ""
     while True:
         more = {"page_token": token} if token else {}
-        found = server.get(path, **query, **more) if body is None else server.post(path, {**body, **more})
+        found = server.get(address, **query, **more) if body is None else server.post(address, {**body, **more})
         yield from found.get(key) or ()
         token = found.get("next_page_token") or ""
         if not token:
@@ -62,7 +64,7 @@ class RestSource:
         """Every experiment, deleted ones too."""
         found = []
         body = {"view_type": "ALL", "max_results": 1000}
-        for one in pages(self._server, f"{API}/experiments/search", "experiments", body):
+        for one in pages(self._server, f"{API}/experiments/search", "experiments", body=body):
             values = {
                 "id": one.get("experiment_id"),
                 "name": one.get("name"),
@@ -82,7 +84,7 @@ class RestSource:
     def runs(self, experiment: int) -> Iterator[TrackedRun | NoriaError]:
         """Its runs."""
         body = {"experiment_ids": [str(experiment)], "run_view_type": "ALL", "max_results": 1000}
-        for one in pages(self._server, f"{API}/runs/search", "runs", body):
+        for one in pages(self._server, f"{API}/runs/search", "runs", body=body):
             try:
                 yield _run(one, experiment)
             except NoriaError as error:
@@ -107,7 +109,7 @@ class RestSource:
         """Its logged models, each with its newest points."""
         body = {"experiment_ids": [str(experiment)], "max_results": 50}
         try:
-            listed = list(pages(self._server, f"{API}/logged-models/search", "models", body))
+            listed = list(pages(self._server, f"{API}/logged-models/search", "models", body=body))
         except NotFound:
             return  # servers before 3.0 have none
         for one in listed:
@@ -122,7 +124,7 @@ class RestSource:
                 "updated": info.get("last_updated_timestamp_ms") or created,
                 "run": info.get("source_run_id") or "",
                 "type": info.get("model_type") or "",
-                "status": _STATUSES.get(info.get("status"), "PENDING"),
+                "status": _STATUSES.get(str(info.get("status")), "PENDING"),
                 "params": pairs(data.get("params")),
                 "tags": pairs(info.get("tags")),
             }
@@ -144,15 +146,17 @@ class RestSource:
         """Every registered model, and every prompt, which is kept as one."""
         found: dict[str, Any] = {}
         for only in ("", _PROMPTS):
-            more = {"filter": only} if only else {}
+            more: dict[str, Any] = {"filter": only} if only else {}
             for one in pages(
                 self._server, f"{API}/registered-models/search", "registered_models", max_results=100, **more
             ):
                 found[str(one.get("name"))] = one
         for name, one in sorted(found.items()):
             # a quote in a filter's text cannot be written everywhere: such a model is found among all versions
-            only = {"filter": f"name = '{name}'"} if "'" not in name else {}
-            listed = pages(self._server, f"{API}/model-versions/search", "model_versions", max_results=10_000, **only)
+            of_name: dict[str, Any] = {"filter": f"name = '{name}'"} if "'" not in name else {}
+            listed = pages(
+                self._server, f"{API}/model-versions/search", "model_versions", max_results=10_000, **of_name
+            )
             versions = [_version(made) for made in listed if made.get("name") == name]
             aliases = {
                 str(kept["alias"]): integer(kept.get("version"), "The version of an alias")
@@ -251,7 +255,7 @@ class _ServedFiles:
     def _address(self, path: str) -> tuple[str, dict[str, str]]:
         raise NotImplementedError
 
-    def list(self) -> Iterator[tuple[str, int]]:
+    def walk(self) -> Iterator[tuple[str, int]]:
         """Every file: its path below the root, and its size."""
         yield from self._below("", 0)
 
@@ -293,7 +297,7 @@ class _RunFiles(_ServedFiles):
         self._run = run
 
     def _entries(self, folder: str) -> Iterator[Any]:
-        more = {"path": folder} if folder else {}
+        more: dict[str, Any] = {"path": folder} if folder else {}
         yield from pages(self._server, f"{API}/artifacts/list", "files", run_id=self._run, **more)
 
     def _address(self, path: str) -> tuple[str, dict[str, str]]:
@@ -306,7 +310,7 @@ class _ModelFiles(_ServedFiles):
         self._model = model
 
     def _entries(self, folder: str) -> Iterator[Any]:
-        more = {"artifact_directory_path": folder} if folder else {}
+        more: dict[str, Any] = {"artifact_directory_path": folder} if folder else {}
         path = f"{API}/logged-models/{quote(self._model, safe='')}/artifacts/directories"
         yield from pages(self._server, path, "files", **more)
 

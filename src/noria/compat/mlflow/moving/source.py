@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
@@ -14,7 +14,20 @@ from noria.errors import DataError, NoriaError, NotFound
 from noria.records.registry import LoggedModel, RegisteredModel, RegisteredVersion
 from noria.records.tracking import Experiment, ModelPoint, Point, TrackedRun
 
-__all__ = ["Files", "Moved", "Owner", "Registered", "Report", "Source", "integer", "local_path", "open_source", "read_as"]
+__all__ = [
+    "Files",
+    "Moved",
+    "Owner",
+    "Registered",
+    "Report",
+    "Source",
+    "distinct",
+    "integer",
+    "local_path",
+    "open_source",
+    "read_as",
+    "same",
+]
 
 T = TypeVar("T")
 _MOST_PROBLEMS = 1000
@@ -24,8 +37,9 @@ class Moved(msgspec.Struct):
     """What moved. Counts are of what was new or changed; ``unchanged`` are runs that were there already.
 
     Attributes:
-        problems: a sentence for each thing that did not move as it is.
         apart: how many runs and models keep their files where they are, such as in S3.
+        problems: a sentence for each thing that did not move as it is.
+        notes: a sentence for what is worth knowing.
     """
 
     experiments: int = 0
@@ -39,6 +53,7 @@ class Moved(msgspec.Struct):
     versions: int = 0
     apart: int = 0
     problems: list[str] = []
+    notes: list[str] = []
 
     def problem(self, what: str, why: object) -> None:
         """Note what did not move, and why."""
@@ -74,7 +89,7 @@ class Registered(NamedTuple):
 class Files(Protocol):
     """The artifacts of one run or model."""
 
-    def list(self) -> Iterator[tuple[str, int]]:
+    def walk(self) -> Iterator[tuple[str, int]]:
         """Every file: its path below the root, with ``/``, and its size."""
         ...
 
@@ -145,7 +160,9 @@ def open_source(address: str, artifacts: Path | None = None) -> Source:
         return DatabaseSource(Path(address.removeprefix("sqlite:///").removeprefix("sqlite:")), artifacts)
     found = local_path(address) if address.startswith("file:") else Path(address)
     if found is None or not found.is_dir():
-        raise NotFound(f"There is no folder {address[:200]}. Give an mlruns folder, sqlite:///file, or http(s)://server.")
+        raise NotFound(
+            f"There is no folder {address[:200]}. Give an mlruns folder, sqlite:///file, or http(s)://server."
+        )
     from noria.compat.mlflow.moving.folder import FolderSource
 
     return FolderSource(found, artifacts)
@@ -176,6 +193,16 @@ def read_as(kind: type[T], values: Any, what: str) -> T:
         return msgspec.convert(values, kind, strict=False)
     except (msgspec.ValidationError, TypeError, ValueError) as error:
         raise DataError(f"{what} is not as MLflow writes it: {error}") from None
+
+
+def same(point: Point) -> tuple[str, int, int, float | None]:
+    """A point as it is compared: NaN is equal to itself."""
+    return point.key, point.time, point.step, None if point.value != point.value else point.value
+
+
+def distinct(points: Iterable[Point]) -> list[Point]:
+    """The points, each once."""
+    return list({same(point): point for point in points}.values())
 
 
 def integer(value: Any, what: str) -> int:
