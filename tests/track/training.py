@@ -100,7 +100,6 @@ def threads(store: str) -> None:
         if child == 0:
             with noria.run("e", name="child", store=store, system_metrics=False) as own:
                 own.log(m=1.0)
-            flush(30)
             os._exit(0)
         os.waitpid(child, 0)
 

@@ -230,6 +230,18 @@ def explain(prediction: Annotated[str, typer.Argument(help="The prediction's id.
 
 
 @application.command()
+def gc(
+    older_than: Annotated[str, typer.Option(help="How long deleted things can still be restored, e.g. 30d.")] = "30d",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    store: StoreFolder = None,
+) -> None:
+    """Remove for ever what was deleted long ago, and free its space; never what a model needs."""
+    from noria.cli.collecting import collect_garbage
+
+    collect_garbage(store, older_than, dry_run)
+
+
+@application.command()
 def audit(store: StoreFolder = None, limit: int = 20) -> None:
     """The audit trail, checked; exit status 1 if an entry was changed."""
     from noria.cli.show import show_audit

@@ -29,11 +29,11 @@ from noria.loop.reference import as_records, reference_of, signature_fields
 from noria.loop.scoring import plain, scores
 from noria.loop.steps import Declaration, Step
 from noria.loop.wire import order_features
+from noria.provenance import environment_lock, git_state, peak_memory
 from noria.records import Artifact, BundleManifest, Metric, Run, Signature, StepTrace
 from noria.store.ports import Store
 from noria.train.cache import StepCache
 from noria.train.identity import Identity, code_identity
-from noria.provenance import environment_lock, git_state, peak_memory
 from noria.train.sources import user_sources
 from noria.validate.rules import NoSkew
 

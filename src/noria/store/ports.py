@@ -74,6 +74,10 @@ class Reader(Protocol):
         """How many records of ``kind`` match."""
         ...
 
+    def digests(self) -> set[str]:
+        """Every digest that any record names: the blobs that must not be removed."""
+        ...
+
     def flaws(self, kind: type[msgspec.Struct], /) -> Sequence[str]:
         """One sentence for each record of ``kind`` that is no longer as it was put; empty when all are."""
         ...

@@ -20,7 +20,7 @@ from noria.records.tracking import (
     TrackedRun,
 )
 
-__all__ = ["Artifact", "Tracking", "TrackingChange", "TrackingReader", "TrackingTransaction"]
+__all__ = ["Activity", "Artifact", "Tracking", "TrackingChange", "TrackingReader", "TrackingTransaction"]
 
 T = TypeVar("T")
 
@@ -34,6 +34,14 @@ class Artifact(NamedTuple):
     created: int
 
 
+class Activity(NamedTuple):
+    """An experiment's active runs: how many, how many of them go on, and when one last began or ended."""
+
+    runs: int
+    running: int
+    newest: int
+
+
 class TrackingReader(Protocol):
     """A consistent view: everything read through one reader is of one moment."""
 
@@ -43,6 +51,10 @@ class TrackingReader(Protocol):
 
     def experiments(self, stages: Sequence[str]) -> list[Experiment]:
         """All experiments of these stages, newest first."""
+        ...
+
+    def activity(self) -> dict[int, Activity]:
+        """What goes on in each experiment that has active runs."""
         ...
 
     def info(self, run: str) -> RunInfo | None:
@@ -78,6 +90,10 @@ class TrackingReader(Protocol):
 
     def model_points(self, models: Sequence[str]) -> list[tuple[ModelPoint, str]]:
         """Every point of these logged models, each with the run that logged it ("" if none), by time and step."""
+        ...
+
+    def deleted_runs(self, before: int) -> list[RunInfo]:
+        """Runs deleted before this time."""
         ...
 
     def datasets(self, experiments: Sequence[int]) -> list[tuple[int, TrackedDataset, str]]:
@@ -208,6 +224,14 @@ class Tracking(Protocol):
 
     def submit(self, change: TrackingChange[T]) -> Future[T]:
         """As ``write``, without waiting: the future is done when the change is durable."""
+        ...
+
+    def compact(self) -> None:
+        """Give the space of what was removed back to the disk.
+
+        Raises:
+            StoreBusy: others are using the store; nothing is lost by trying later.
+        """
         ...
 
     def close(self) -> None:

@@ -52,6 +52,7 @@ _SYNC_SECONDS = 1.0
 _active: contextvars.ContextVar[ActiveRun | None] = contextvars.ContextVar("active_run", default=None)
 _lines: dict[str, _Line] = {}
 _opening = threading.Lock()
+_forked = False
 
 
 def _now() -> int:
@@ -75,8 +76,12 @@ class _Line:
         self._look.set()
         self._trouble = ""
         self._idle = threading.Condition()
+        # SQLite must not be opened in a forked child of a process that has it open: such a child only keeps what is
+        # said, and its parent, or the next process, sends it.
+        self._keeps_only = _forked and not to.startswith("http")
         self._thread = threading.Thread(target=self._work, name=f"track to {to}", daemon=True)
-        self._thread.start()
+        if not self._keeps_only:
+            self._thread.start()
 
     def say(self, event: Event) -> None:
         """Keep an event and have it sent."""
@@ -176,6 +181,8 @@ class _Line:
         end = time.monotonic() + seconds
         told = time.monotonic() + 2
         self.spool.sync()
+        if self._keeps_only:
+            return "it is left to the parent process"
         while self.spool.waiting or self._look.is_set():
             if time.monotonic() > end:
                 return self._trouble or "it takes longer"
@@ -192,6 +199,10 @@ class _Line:
         """Send what there is, and stop."""
         if os.getpid() != self._pid:
             return  # the spool, and the thread, are the parent's
+        if self._keeps_only:
+            self.spool.sync()
+            return
+        self.look()  # children may have left something
         why = self.flush(seconds)
         self._over.set()
         self._wake.set()
@@ -246,8 +257,8 @@ def _end_all() -> None:
 
 def _forget() -> None:
     """In a forked child: the spool and its thread are the parent's; the child takes lines of its own."""
-    global _opening
-    _opening = threading.Lock()
+    global _opening, _forked
+    _opening, _forked = threading.Lock(), True
     _lines.clear()
 
 

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from noria.errors import NotFound, RequestError
 from noria.store.ports import Blobs, LoopRecord, Reader, Window
+from noria.store.tracking import Activity, TrackingReader
 
 PAGE = 100
 """Rows of a list on one page."""
@@ -24,6 +25,8 @@ class Ask:
         counts: predictions, errors and labelled predictions of a loop since a moment.
         blobs: bytes by digest.
         now: the present.
+        tracked: a consistent view of experiments and runs.
+        activity: what goes on in each experiment.
         path: parts of the address, decoded.
         query: the query, each name with all its values.
     """
@@ -32,6 +35,8 @@ class Ask:
     counts: Callable[[str, datetime], tuple[int, int, int]]
     blobs: Blobs
     now: datetime
+    tracked: TrackingReader
+    activity: Callable[[TrackingReader], Mapping[int, Activity]]
     path: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, list[str]] = field(default_factory=dict)
 
@@ -108,9 +113,14 @@ def numbered(text: str, what: str) -> int:
 
 
 def href(*parts: object, **query: object) -> str:
-    """An address made of parts, each encoded, with the query parameters that are not None."""
+    """An address made of parts, each encoded, with the query parameters that are not None; a list is repeated."""
     path = "/" + "/".join(quote(str(part), safe="") for part in parts)
-    pairs = [f"{name}={quote(str(value), safe='')}" for name, value in query.items() if value is not None]
+    pairs = [
+        f"{name}={quote(str(one), safe='')}"
+        for name, value in query.items()
+        for one in (value if isinstance(value, list) else [value])
+        if one is not None
+    ]
     return f"{path}?{'&'.join(pairs)}" if pairs else path
 
 

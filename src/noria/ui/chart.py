@@ -30,7 +30,12 @@ class Marker(msgspec.Struct, frozen=True):
 
 
 class Chart(msgspec.Struct, frozen=True):
-    """A line chart; ``x`` are epoch seconds when ``x_kind`` is ``time``, plain numbers when ``step``."""
+    """A line chart.
+
+    Attributes:
+        x_kind: ``time`` when ``x`` are epoch seconds; else what the plain numbers are: ``step``, ``seconds``.
+        log: whether the values' axis is logarithmic.
+    """
 
     title: str
     x_kind: str
@@ -38,6 +43,7 @@ class Chart(msgspec.Struct, frozen=True):
     series: list[Series]
     markers: list[Marker] = []
     unit: str = ""
+    log: bool = False
 
     @property
     def empty(self) -> bool:

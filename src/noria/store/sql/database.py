@@ -68,6 +68,10 @@ class Database(Protocol):
         """As ``write``, without waiting."""
         ...
 
+    def compact(self) -> None:
+        """Give the space of what was removed back to the disk, where the database does not do so by itself."""
+        ...
+
     def close(self) -> None:
         """Finish queued changes and close every connection. Idempotent."""
         ...

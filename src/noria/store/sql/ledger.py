@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -87,6 +88,7 @@ _KINDS: dict[type[msgspec.Struct], _Kind] = {
 }
 _DECODERS: dict[type[msgspec.Struct], msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(kind) for kind in _KINDS}
 _ENCODER = msgspec.json.Encoder()
+_DIGEST = re.compile(rb"blake3:[0-9a-f]{64}")
 
 
 def _kind(kind: type[msgspec.Struct]) -> _Kind:
@@ -167,6 +169,13 @@ class _Reader:
         clause, values = _where(shape, where)
         (count,) = self._connection.execute(f"SELECT COUNT(*) FROM {shape.table}{clause}", values).fetchone()
         return int(count)
+
+    def digests(self) -> set[str]:
+        found: set[str] = set()
+        for shape in _KINDS.values():
+            for (body,) in self._connection.execute(f"SELECT body FROM {shape.table}"):
+                found.update(match.decode() for match in _DIGEST.findall(body))
+        return found
 
     def flaws(self, kind: type[msgspec.Struct], /) -> Sequence[str]:
         shape = _kind(kind)

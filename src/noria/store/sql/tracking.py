@@ -25,7 +25,7 @@ from noria.records.tracking import (
 )
 from noria.store.sql.database import Connection, Database
 from noria.store.sql.search import find_runs
-from noria.store.tracking import Artifact, TrackingChange
+from noria.store.tracking import Activity, Artifact, TrackingChange
 
 T = TypeVar("T")
 
@@ -82,6 +82,14 @@ class _Reader:
     def experiments(self, stages: Sequence[str]) -> list[Experiment]:
         """All experiments of these stages, newest first."""
         return self._experiments(f"stage IN ({', '.join('?' * len(stages))})", list(stages)) if stages else []
+
+    def activity(self) -> dict[int, Activity]:
+        """What goes on in each experiment that has active runs."""
+        rows = self._connection.execute(
+            "SELECT experiment, count(*), sum(CASE WHEN status = 'RUNNING' THEN 1 ELSE 0 END), "
+            "max(coalesce(ended, started)) FROM runs WHERE stage = 'active' GROUP BY experiment"
+        ).fetchall()
+        return {row[0]: Activity(int(row[1]), int(row[2]), row[3]) for row in rows}
 
     def _experiments(self, where: str, values: list[Any]) -> list[Experiment]:
         rows = self._connection.execute(
@@ -192,6 +200,11 @@ class _Reader:
             for model, key, value, nan, time, step, name, digest, run in rows:
                 found.append((ModelPoint(model, Point(key, _number(value, nan), time, step), name, digest), run))
         return found
+
+    def deleted_runs(self, before: int) -> list[RunInfo]:
+        """Runs deleted before this time."""
+        sql = f"SELECT {_RUN} FROM runs r WHERE r.deleted IS NOT NULL AND r.deleted < ? ORDER BY r.deleted, r.id"
+        return [RunInfo(*row) for row in self._connection.execute(sql, [before]).fetchall()]
 
     def datasets(self, experiments: Sequence[int]) -> list[tuple[int, TrackedDataset, str]]:
         """Datasets that runs of these experiments read, with their context."""
@@ -483,6 +496,10 @@ class SqlTracking:
 
     def _bound(self, change: TrackingChange[T]) -> Callable[[Connection], T]:
         return lambda connection: change(_Transaction(connection, self._database.dialect))
+
+    def compact(self) -> None:
+        """Give the space of what was removed back to the disk."""
+        self._database.compact()
 
     def close(self) -> None:
         """Finish queued changes and close. Idempotent."""

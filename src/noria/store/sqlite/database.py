@@ -261,6 +261,17 @@ class Database:
             if not job.done.done():
                 job.done.set_exception(failure)
 
+    def compact(self) -> None:
+        """Give the space of what was removed back to the disk: nobody else may use the file meanwhile."""
+        connection = self._connect()
+        try:
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error as error:
+            raise translate(error, self.path) from error
+        finally:
+            connection.close()
+
     def close(self) -> None:
         """Finish queued changes and close every connection. Idempotent."""
         with self._lock:

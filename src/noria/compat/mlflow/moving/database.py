@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from noria.compat.mlflow.moving.places import local_files
-from noria.compat.mlflow.moving.source import Files, Owner, Registered, integer, read_as
+from noria.compat.mlflow.moving.source import GONE, Files, Owner, Registered, integer, read_as
 from noria.errors import DataError, NoriaError, NotFound
 from noria.records.registry import MODEL_STATUSES, LoggedModel, RegisteredModel, RegisteredVersion
 from noria.records.tracking import DELETED, Experiment, Input, ModelLink, ModelPoint, Point, RunInfo, TrackedRun
@@ -229,6 +229,7 @@ class DatabaseSource:
                 "tags": self._pairs("registered_model_tags", "name", name),
                 "last_version": max((one.version for one in versions), default=0),
             }
+            versions = [one for one in versions if one.stage != GONE]
             yield Registered(read_as(RegisteredModel, values, f"Model {str(name)[:80]}"), versions, aliases)
 
     def _versions(self, name: str) -> list[RegisteredVersion]:
@@ -245,8 +246,6 @@ class DatabaseSource:
         found = []
         for row in self._rows(f"SELECT {columns} FROM model_versions{where} AND name = ? ORDER BY version", [name]):
             version, source, location, created, updated, run, link, user, description, status, stage = row
-            if stage == "Deleted_Internal":
-                continue
             values = {
                 "name": name,
                 "version": version,

@@ -8,7 +8,7 @@ from typing import Any
 
 from noria.compat.mlflow.moving.local import Tree
 from noria.compat.mlflow.moving.places import local_files
-from noria.compat.mlflow.moving.source import Files, Owner, Registered, integer, read_as
+from noria.compat.mlflow.moving.source import GONE, Files, Owner, Registered, integer, read_as
 from noria.errors import DataError, MissingExtra, NoriaError
 from noria.records.registry import MODEL_STATUSES, LoggedModel, RegisteredModel, RegisteredVersion
 from noria.records.tracking import (
@@ -243,6 +243,7 @@ class FolderSource:
                 "tags": _pairs(tree, "tags"),
                 "last_version": max((one.version for one in versions), default=0),
             }
+            versions = [one for one in versions if one.stage != GONE]
             aliases = {alias: integer(text, f"Alias {alias[:80]}") for alias, text in _pairs(tree, "aliases").items()}
             yield Registered(read_as(RegisteredModel, values, f"Model {name[:80]}"), versions, aliases)
 

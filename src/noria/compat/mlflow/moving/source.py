@@ -15,6 +15,7 @@ from noria.records.registry import LoggedModel, RegisteredModel, RegisteredVersi
 from noria.records.tracking import Experiment, ModelPoint, Point, TrackedRun
 
 __all__ = [
+    "GONE",
     "Files",
     "Moved",
     "Owner",
@@ -31,6 +32,8 @@ __all__ = [
 
 T = TypeVar("T")
 _MOST_PROBLEMS = 1000
+GONE = "Deleted_Internal"
+"""The stage under which MLflow keeps the number of a version that was deleted."""
 
 
 class Moved(msgspec.Struct):

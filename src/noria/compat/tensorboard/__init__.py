@@ -1,0 +1,12 @@
+"""TensorBoard's event files: read into runs, live if asked, and written from runs.
+
+Takes a folder of event files and a store; promises that steps and values are kept as they are, times to the millisecond
+that the store keeps. Needs neither TensorBoard nor TensorFlow.
+"""
+
+from __future__ import annotations
+
+from noria.compat.tensorboard.export import export_events
+from noria.compat.tensorboard.import_ import import_events
+
+__all__ = ["export_events", "import_events"]
