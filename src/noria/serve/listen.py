@@ -75,7 +75,9 @@ def _runner() -> asyncio.Runner:
     return asyncio.Runner(loop_factory=uvloop.new_event_loop)
 
 
-async def _serve(server: uvicorn.Server, plane: Plane | None, listening: socket.socket, ready: Callable[[], None]) -> None:
+async def _serve(
+    server: uvicorn.Server, plane: Plane | None, listening: socket.socket, ready: Callable[[], None]
+) -> None:
     try:
         if plane is not None:
             await plane.start()

@@ -60,6 +60,8 @@ def create_app(
         return next((app for prefixes, app in mounted if path.startswith(prefixes)), None)
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith("//"):
+            scope = {**scope, "path": "/" + scope["path"].lstrip("/")}  # addresses joined with one slash too many
         app = find(scope["path"]) if scope["type"] == "http" else None
         if app is not None:
             problem = foreign(scope["headers"], bound)

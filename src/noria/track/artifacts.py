@@ -18,15 +18,15 @@ _DRIVE = re.compile(r"[A-Za-z]:")
 _HIDDEN = frozenset(
     "\u061c\u200b\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
 )
-_ESCAPES = 4
+_ESCAPES = 16
 
 
 def clean_path(path: str, *, folder: bool = False) -> str:
     """The path of an artifact as it is kept, or an error: nothing is resolved or repaired.
 
     Args:
-        path: names joined by ``/``, decoded once from its address. What would become hostile if decoded again, up to
-            three times more, is refused too.
+        path: names joined by ``/``, decoded once from its address. What would become hostile if decoded again,
+            however often, is refused too.
         folder: a folder may be named with a ``/`` at the end, and the root by no text at all.
 
     Raises:
@@ -43,9 +43,9 @@ def clean_path(path: str, *, folder: bool = False) -> str:
             raise RequestError(f"Invalid path '{_shown(path)}': {problem}.")
         decoded = unquote(text, errors="surrogateescape")
         if decoded == text:
-            break
+            return path
         text = decoded
-    return path
+    raise RequestError(f"Invalid path '{_shown(path)}': it is escaped too often.")
 
 
 def _shown(path: str) -> str:
@@ -61,6 +61,8 @@ def _problem(path: str) -> str:
         return "it is not valid UTF-8"
     if size > MAX_PATH:
         return f"it is longer than {MAX_PATH} bytes"
+    if "\ufffd" in path:
+        return "it is not valid UTF-8"
     if "\\" in path:
         return "it holds a back-slash"
     if any(unicodedata.category(sign) == "Cc" or sign in _HIDDEN for sign in path):

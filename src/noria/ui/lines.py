@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -96,14 +97,14 @@ def _outline(reader: TrackingReader, run: str, first: Point, newest: Point, most
 
     last = _end(after, newest)
     steps, times = abs(newest.step - first.step) or 1, (last.time - first.time) or 1
-    found = {first, last}
+    found, turn = {first, last}, itertools.count()
     gaps: list[tuple[float, int, Point, Point, int]] = []
 
     def note(left: Point, right: Point, until: int) -> None:
         """There may be points after ``left``, before ``right``, not later than ``until``."""
         width = max(abs(right.step - left.step) / steps, (until - left.time) / times)
         if width > 1 / most:
-            heapq.heappush(gaps, (-width, len(found), left, right, until))
+            heapq.heappush(gaps, (-width, next(turn), left, right, until))
 
     note(first, last, last.time)
     for _ in range(3 * most):

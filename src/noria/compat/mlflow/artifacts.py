@@ -20,6 +20,8 @@ from noria.compat.mlflow.fields import integer, many, struct, text
 from noria.compat.mlflow.routing import Need, Params, Request, Route, Services
 from noria.core.ids import new_id
 from noria.errors import CorruptBlob, NotFound, RequestError
+from noria.records.registry import LoggedModel
+from noria.register import registry
 from noria.store.ports import BlobWriter
 from noria.store.tracking import Artifact, TrackingTransaction
 from noria.track import verbs
@@ -36,6 +38,13 @@ _UPLOADS = "\x01uploads"  # no client can name it: its paths hold no control cha
 _UPLOAD_ID = re.compile(r"[0-9a-f]{32}")
 
 
+def _clean(path: str, *, folder: bool = False) -> str:
+    try:
+        return clean_path(path, folder=folder)
+    except RequestError:
+        raise WireError("INVALID_PARAMETER_VALUE", "Invalid path") from None  # the words clients look for
+
+
 def place_of(uri: str) -> str:
     """Where in the tree an artifact address of a run or model leads.
 
@@ -44,7 +53,7 @@ def place_of(uri: str) -> str:
     """
     if not uri.startswith(PROXY):
         raise WireError("INVALID_PARAMETER_VALUE", "These artifacts are kept elsewhere, not by this server.")
-    return clean_path(uri.removeprefix(PROXY).lstrip("/"), folder=True)
+    return _clean(uri.removeprefix(PROXY).lstrip("/"), folder=True)
 
 
 def _listing(services: Services, folder: str, prefix: str = "") -> list[dict[str, Any]]:
@@ -62,13 +71,13 @@ def _listing(services: Services, folder: str, prefix: str = "") -> list[dict[str
 
 def list_tree(services: Services, params: Params) -> dict[str, Any]:
     """What is in a folder of the tree."""
-    return {"files": _listing(services, clean_path(params.get("path", ""), folder=True))}
+    return {"files": _listing(services, _clean(params.get("path", ""), folder=True))}
 
 
 def list_run(services: Services, params: Params) -> dict[str, Any]:
     """What is in a folder of a run."""
     run = params.get("run_id") or params.get("run_uuid") or ""
-    path = clean_path(params.get("path", ""), folder=True)
+    path = _clean(params.get("path", ""), folder=True)
     with services.tracking.read() as reader:
         info = verbs.run_of(reader, run)
     root = place_of(info.artifacts)
@@ -125,7 +134,7 @@ async def _stored(request: Request) -> tuple[str, int]:
 
 async def upload(request: Request) -> None:
     """Keep a file."""
-    path = clean_path(request.path["artifact_path"])
+    path = _clean(request.path["artifact_path"])
     digest, size = await _stored(request)
     made = Artifact(path, digest, size, request.services.now_ms())
     await asyncio.wrap_future(request.services.tracking.submit(lambda transaction: transaction.put_artifact(made)))
@@ -143,13 +152,13 @@ async def _json(request: Request, body: bytes, *more: tuple[bytes, bytes]) -> No
 
 async def download(request: Request) -> None:
     """Give a file of the tree."""
-    await _send_file(request, clean_path(request.path["artifact_path"]))
+    await _send_file(request, _clean(request.path["artifact_path"]))
 
 
 async def download_of_run(request: Request) -> None:
     """Give a file of a run, as MLflow's own pages ask for it."""
     run = _one(request, "run_id") or _one(request, "run_uuid")
-    path = clean_path(_one(request, "path"))
+    path = _clean(_one(request, "path"))
 
     def find() -> str:
         with request.services.tracking.read() as reader:
@@ -157,6 +166,59 @@ async def download_of_run(request: Request) -> None:
 
     root = await asyncio.get_running_loop().run_in_executor(None, find)
     await _send_file(request, f"{root}/{path}")
+
+
+async def download_of_version(request: Request) -> None:
+    """Give a file of a registered model's version."""
+    name, number, path = _one(request, "name"), _one(request, "version"), _clean(_one(request, "path"))
+    if not number.isascii() or not number.isdigit() or len(number) > 18:
+        raise RequestError("Invalid value for parameter 'version' supplied: it must be a number.")
+
+    def find() -> str:
+        with request.services.ledger.read() as db:
+            return place_of(registry.version(db, name, int(number)).location)
+
+    root = await asyncio.get_running_loop().run_in_executor(None, find)
+    await _send_file(request, f"{root}/{path}")
+
+
+async def download_of_model(request: Request) -> None:
+    """Give a file of a logged model."""
+    path = _one(request, "artifact_file_path")
+    if not path:
+        raise WireError("BAD_REQUEST", 'Request must include the "artifact_file_path" query parameter.')
+    cleaned, model = _clean(path), request.path["model_id"]
+
+    def find() -> str:
+        with request.services.ledger.read() as db:
+            found = db.find(LoggedModel, id=model)
+        if found is None or found.deleted is not None:
+            raise not_found(f"Logged model with ID '{model[:80]}' not found.")
+        return place_of(found.artifacts)
+
+    root = await asyncio.get_running_loop().run_in_executor(None, find)
+    await _send_file(request, f"{root}/{cleaned}")
+
+
+async def upload_to_run(request: Request) -> None:
+    """Keep a file of a run, as MLflow's own pages send it."""
+    run, path = _one(request, "run_uuid"), _one(request, "path")
+    for name, value in (("run_uuid", run), ("path", path)):
+        if not value:
+            raise WireError("INVALID_PARAMETER_VALUE", f"Request must specify {name}.")
+    cleaned = _clean(path)
+
+    def find() -> str:
+        with request.services.tracking.read() as reader:
+            return place_of(verbs.active_run(reader, run).artifacts)
+
+    root = await asyncio.get_running_loop().run_in_executor(None, find)
+    digest, size = await _stored(request)
+    if not size:
+        raise WireError("INVALID_PARAMETER_VALUE", "Request must specify data.")
+    made = Artifact(f"{root}/{cleaned}", digest, size, request.services.now_ms())
+    await asyncio.wrap_future(request.services.tracking.submit(lambda transaction: transaction.put_artifact(made)))
+    await _json(request, b"{}")
 
 
 def _one(request: Request, name: str) -> str:
@@ -247,7 +309,7 @@ def _span(asked: str, size: int) -> tuple[int, int] | None:
 
 def remove(services: Services, params: Params) -> Any:
     """Remove a file or a folder of the tree."""
-    path = clean_path(params["artifact_path"], folder=True)
+    path = _clean(params["artifact_path"], folder=True)
     if not path:
         raise RequestError("Invalid path: the root cannot be removed.")
 
@@ -276,8 +338,8 @@ async def begin_parts(request: Request) -> None:
 
 
 def _whole_path(params: Params) -> str:
-    folder = clean_path(params.get("artifact_path", ""), folder=True)
-    name = clean_path(params["path"].rpartition("/")[2])
+    folder = _clean(params.get("artifact_path", ""), folder=True)
+    name = _clean(params["path"].rpartition("/")[2])
     return f"{folder}/{name}" if folder else name
 
 
@@ -309,6 +371,11 @@ def finish_parts(services: Services, params: Params) -> dict[str, Any]:
     path = _whole_path(params)
     folder = _upload_folder(services, params["upload_id"])
     parts = sorted(params["parts"], key=lambda part: part["part_number"])
+    with services.tracking.read() as reader:
+        sent = {int(name) for name, _ in reader.folder(folder)} - {0}
+    left_out = sent - {part["part_number"] for part in parts}
+    if left_out:
+        raise RequestError(f"Part {min(left_out)} was sent and is missing in the list.")
     writer = services.blobs.writer()
     try:
         for expected, part in enumerate(parts, start=1):
@@ -378,4 +445,7 @@ ROUTES = (
         answer=list_run,
     ),
     Route("GET", "/get-artifact", Need.read, stream=download_of_run),
+    Route("GET", "/model-versions/get-artifact", Need.read, stream=download_of_version),
+    Route("GET", "/api/2.0/mlflow/logged-models/{model_id}/artifacts/files", Need.read, stream=download_of_model),
+    Route("POST", "/api/2.0/mlflow/upload-artifact", Need.write, stream=upload_to_run),
 )
