@@ -10,8 +10,8 @@ import pytest
 
 from noria.store.files import FolderBlobs
 from noria.store.ports import Blobs, Ledger, PredictionLog
-from noria.testing.contracts import BlobsContract, LedgerContract, PredictionLogContract
 from noria.store.sqlite import open_ledger, open_predictions
+from noria.testing.contracts import BlobsContract, LedgerContract, PredictionLogContract
 
 
 class TestSqliteLedger(LedgerContract):

@@ -23,6 +23,7 @@ from noria.records import AuditEntry, Turn, TurnState
 from noria.store import open_store
 from noria.store.files import FolderBlobs
 from noria.store.ports import CacheEntry, Ledger, Prediction, Store, Transaction
+from noria.store.sqlite import open_ledger, open_predictions
 
 WRITER = Path(__file__).with_name("writer.py")
 AT = datetime(2024, 1, 1, tzinfo=UTC)
@@ -175,7 +176,6 @@ LIMITED = """
 import resource, sys
 from noria.errors import StoreFull
 from noria.store.files import FolderBlobs
-from noria.store.sqlite import open_ledger, open_predictions
 from pathlib import Path
 blobs = FolderBlobs(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))

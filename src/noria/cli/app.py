@@ -98,14 +98,24 @@ def up(
 
 @application.command()
 def server(
-    store: Annotated[Path, typer.Option("--store", envvar="NORIA_STORE", help="The store's folder.")] = Path(".noria"),
+    store: Annotated[
+        str,
+        typer.Option("--store", envvar="NORIA_STORE", help="A folder, or postgresql://USER:PASSWORD@HOST/DATABASE."),
+    ] = ".noria",
+    blobs: Annotated[
+        str | None,
+        typer.Option(
+            envvar="NORIA_BLOBS", help="Where files are kept: a folder or s3://BUCKET/PREFIX; in the store by default."
+        ),
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; loopback only, for now.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 5000,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes; more than one needs PostgreSQL.")] = 1,
 ) -> None:
     """Serve tracking, registry, artifacts and pages; MLflow's clients work with it unchanged."""
     from noria.cli.tracking_server import serve_store
 
-    raise typer.Exit(serve_store(store, host, port))
+    raise typer.Exit(serve_store(store, blobs, host, port, workers))
 
 
 @application.command()

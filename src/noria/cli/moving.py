@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from noria.compat.mlflow.moving import Moved
-    from noria.compat.mlflow.moving.source import Report
+    from noria.compat.moved import Moved, Report
 
 __all__ = ["exporting", "importing"]
 
 importing = typer.Typer(no_args_is_help=True, help="Bring runs and models over from another tool.")
 exporting = typer.Typer(no_args_is_help=True, help="Take runs and models to another tool.")
 
-StoreFolder = Annotated[Path, typer.Option("--store", envvar="NORIA_STORE", help="The store's folder.")]
+StoreAddress = Annotated[
+    str, typer.Option("--store", envvar="NORIA_STORE", help="The store's folder, or its address in PostgreSQL.")
+]
 Only = Annotated[str | None, typer.Option(help="Only the experiment of this name.", show_default=False)]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count; change nothing.")]
-_STORE = Path(".noria")
+_STORE = ".noria"
 
 
 @importing.command("mlflow")
@@ -29,7 +30,7 @@ def import_mlflow(
     source: Annotated[
         str, typer.Argument(help="http(s)://server, an mlruns folder, or sqlite:///file.", show_default=False)
     ],
-    store: StoreFolder = _STORE,
+    store: StoreAddress = _STORE,
     experiment: Only = None,
     artifacts: Annotated[
         Path | None,
@@ -62,7 +63,7 @@ def import_mlflow(
 @exporting.command("mlflow")
 def export_mlflow(
     target: Annotated[str, typer.Argument(help="http(s)://server, or a folder for mlruns.", show_default=False)],
-    store: StoreFolder = _STORE,
+    store: StoreAddress = _STORE,
     experiment: Only = None,
     dry_run: DryRun = False,
 ) -> None:
@@ -82,7 +83,7 @@ def export_mlflow(
 @importing.command("tensorboard")
 def import_tensorboard(
     folder: Annotated[Path, typer.Argument(help="Folder with event files, at any depth.", show_default=False)],
-    store: StoreFolder = _STORE,
+    store: StoreAddress = _STORE,
     experiment: Annotated[
         str | None, typer.Option(help="Experiment for the runs; the folder's name by default.", show_default=False)
     ] = None,
@@ -108,7 +109,7 @@ def import_tensorboard(
 @exporting.command("tensorboard")
 def export_tensorboard(
     folder: Annotated[Path, typer.Argument(help="Folder for the event files.", show_default=False)],
-    store: StoreFolder = _STORE,
+    store: StoreAddress = _STORE,
     experiment: Only = None,
     dry_run: DryRun = False,
 ) -> None:

@@ -26,7 +26,7 @@ from noria.loop.keeper import LeaseKeeper
 from noria.serve.listen import listen
 from noria.store import open_store
 
-__all__ = ["CONTROLLER_GAVE_UP", "up"]
+__all__ = ["CONTROLLER_GAVE_UP", "Child", "require_loopback", "up"]
 
 CONTROLLER_GAVE_UP = 4
 """Exit status of a controller that has said why it cannot go on: starting it again would not help."""
@@ -71,7 +71,7 @@ def up(file: Path, store: Path | None, host: str, port: int) -> int:
         kept.close()
 
 
-class _Child:
+class Child:
     """A process that is started again when it dies."""
 
     def __init__(self, name: str, command: list[str], passed: tuple[int, ...] = ()) -> None:
@@ -82,6 +82,7 @@ class _Child:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        """Start it (again)."""
         # Its standard input is a pipe from here: when this process is gone, it ends, and the child with it.
         self._process = subprocess.Popen(
             self._command, stdin=subprocess.PIPE, pass_fds=self._passed, start_new_session=True
@@ -122,13 +123,11 @@ class _Supervisor:
     ) -> None:
         module = [sys.executable, "-m"]
         fd = str(listening.fileno())
-        self._server = _Child(
+        self._server = Child(
             "server", [*module, "noria.cli.server_process", str(folder), address, fd], (listening.fileno(),)
         )
         lease = json.dumps({"token": keeper.lease.token, "address": address})
-        self._controller = _Child(
-            "controller", [*module, "noria.cli.controller_process", str(file), str(folder), lease]
-        )
+        self._controller = Child("controller", [*module, "noria.cli.controller_process", str(file), str(folder), lease])
         self._keeper = keeper
         self._console = console
         self._stop = threading.Event()

@@ -108,11 +108,21 @@ def cell(value: object) -> object:
 
 
 def sought(value: object) -> object:
-    """A value to compare with; what SQLite cannot hold becomes something that nothing is equal to."""
+    """A value to compare with; what a database cannot hold becomes NULL, which nothing is equal to."""
     found = cell(value)
     if isinstance(found, int) and not -(2**63) <= found < 2**63:
-        return str(found)
-    return found.encode("utf-8", "replace").decode() if isinstance(found, str) else found
+        return None
+    if isinstance(found, str) and ("\0" in found or not _is_unicode(found)):
+        return None
+    return found
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _decode(kind: type[R], body: bytes, table: str) -> R:
@@ -155,7 +165,7 @@ class _Reader:
         clause, values = _where(shape, where)
         if after is not None:
             clause += f" {'AND' if clause else 'WHERE'} {shape.order} {'>' if oldest_first else '<'} ?"
-            values.append(sought(after))
+            values.append(min(max(after, -(2**63)), 2**63 - 1) if isinstance(after, int) else sought(after))
         direction = "ASC" if oldest_first else "DESC"
         order = ", ".join(f"{column} {direction}" for column in shape.by)
         sql = f"SELECT body FROM {shape.table}{clause} ORDER BY {order}"

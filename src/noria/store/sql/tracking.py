@@ -263,6 +263,8 @@ class _Transaction(_Reader):
         self, name: str, artifacts: str, at: int, tags: Mapping[str, str], *, id: int | None = None
     ) -> int:
         """A new experiment; ids are dense, but for those brought along."""
+        if self._dialect == "postgresql":  # two processes must not take the same id
+            self._connection.execute("SELECT pg_advisory_xact_lock(hashtext('noria experiments'))")
         (last,) = self._connection.execute("SELECT max(id) FROM experiments").fetchone()
         number = int(last) + 1 if id is None else id
         added = self._connection.execute(
