@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import sys
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -19,13 +21,15 @@ def fill(client: MlflowClient) -> None:
     first = client.create_experiment("häuser/äpfel 1", tags={"team": "Ω"})
     second = client.create_experiment("second")
     gone = client.create_experiment("deleted one")
-    runs = []
+    runs: list[str] = []
     for number in range(24):
         experiment = first if number % 3 else second
         tags = {"mlflow.user": f"user{number % 2}", "note/with path": "zwei\nZeilen: é ✓"}
         if number % 4 == 1:
             tags["mlflow.parentRunId"] = runs[-1]
-        run = client.create_run(experiment, start_time=1_600_000_000_000 + number, tags=tags, run_name=f"läufer {number}")
+        run = client.create_run(
+            experiment, start_time=1_600_000_000_000 + number, tags=tags, run_name=f"läufer {number}"
+        )
         at = run.info.run_id
         runs.append(at)
         metrics = [Metric("loss", 1 / (step + 1), 1_600_000_000_000 + step, step) for step in range(700)]
@@ -69,9 +73,9 @@ def fill(client: MlflowClient) -> None:
     for number in range(1, 5):
         model = f"models:/{made}" if NEW else f"{client.get_run(at).info.artifact_uri}/model"
         source = f"runs:/{runs[0]}/conf" if number != 2 else model
-        client.create_model_version(
-            "réel", source, runs[0] if number != 2 else at, tags={"n": str(number)}, description=f"version {number}"
-        )
+        of = {"model_id": made} if NEW and number == 2 else {}
+        told = {"tags": {"n": str(number)}, "description": f"version {number}", **of}
+        client.create_model_version("réel", source, runs[0] if number != 2 else at, **told)
     client.delete_model_version("réel", "3")
     client.set_registered_model_alias("réel", "champion", "2")
     client.set_registered_model_alias("réel", "old", "1")
@@ -102,7 +106,7 @@ def more(client: MlflowClient) -> None:
 
 
 def _files(client: MlflowClient, run: str, path: str | None = None) -> list[str]:
-    found = []
+    found: list[str] = []
     for one in client.list_artifacts(run, path):
         found += _files(client, run, one.path) if one.is_dir else [one.path]
     return found
@@ -133,7 +137,7 @@ def tell(client: MlflowClient) -> dict[str, Any]:
     for address in ("models:/réel@champion", "models:/réel/2"):
         try:
             told["loaded"].append(mlflow.pyfunc.load_model(address).predict(["hello"])[0])
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - told, and compared
             told["loaded"].append(type(error).__name__)
     return told
 
@@ -150,8 +154,8 @@ def _run(client: MlflowClient, experiment: str, run: Any) -> dict[str, Any]:
     for path in _files(client, at) if active else ():
         if path.endswith("registered_model_meta"):  # the client itself writes it when it loads a model
             continue
-        with open(client.download_artifacts(at, path), "rb") as opened:
-            files[path] = [len(data := opened.read()), hash_of(data)]
+        data = Path(client.download_artifacts(at, path)).read_bytes()
+        files[path] = [len(data), hashlib.sha256(data).hexdigest()]
     inputs = [
         [one.dataset.name, one.dataset.digest, one.dataset.source_type, one.dataset.source, one.dataset.schema,
          one.dataset.profile, {tag.key: tag.value for tag in one.tags}]
@@ -171,18 +175,11 @@ def _run(client: MlflowClient, experiment: str, run: Any) -> dict[str, Any]:
     }
 
 
-def hash_of(data: bytes) -> str:
-    import hashlib
-
-    return hashlib.sha256(data).hexdigest()
-
-
 if __name__ == "__main__":
     verb, address = sys.argv[1:3]
     mlflow.set_tracking_uri(address)
     spoken = MlflowClient()
     if verb == "tell":
-        with open(sys.argv[3], "w") as out:
-            json.dump(tell(spoken), out)
+        Path(sys.argv[3]).write_text(json.dumps(tell(spoken)))
     else:
         {"fill": fill, "more": more}[verb](spoken)

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]  # has no types of its own
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -70,7 +70,8 @@ class Server:
         import psycopg
 
         command = [*_as_other(), str(self.programs / "postgres"), "-D", str(self.folder / "data"), "-p", str(self.port),
-                   "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={self.folder}", "-c", "recovery_init_sync_method=syncfs"]  # fmt: skip
+                   "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={self.folder}",
+                   "-c", "recovery_init_sync_method=syncfs"]  # fmt: skip
         with (self.folder.parent / "postgres.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
         while True:

@@ -42,33 +42,16 @@ def _ports(count: int) -> list[int]:
 @contextmanager
 def serving(folder: Path) -> Iterator[dict[str, str]]:
     """A server; gives the variables that lead to it."""
-    program = executable()
-    assert program is not None
-    master, volume, filer, s3 = _ports(4)
-    who = {"name": KEY, "credentials": [{"accessKey": KEY, "secretKey": SECRET}], "actions": ["Admin", "Read", "Write"]}
-    config = folder / "s3.json"
-    config.write_text(json.dumps({"identities": [who]}))
-    (folder / "data").mkdir()
-    command = [
-        program, "server", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-master.port={master}",
-        f"-volume.port={volume}", "-filer", f"-filer.port={filer}", "-s3", f"-s3.port={s3}", f"-s3.config={config}",
-        "-master.telemetry=false", "-volume.max=20", "-master.volumeSizeLimitMB=64",
-    ]  # fmt: skip
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
+    for attempt in range(5):
+        place = folder / str(attempt)
+        process, address = _start(place)
+        if _is_up(process, address):
+            break
+        process.kill()  # somebody took one of its ports since they were found free
+        process.wait(30)
+    else:
+        raise RuntimeError((place / "log").read_text()[-2000:])
     try:
-        address = f"http://127.0.0.1:{s3}"
-        end = time.monotonic() + 180
-        while True:
-            try:
-                urllib.request.urlopen(address, timeout=2)
-                break
-            except urllib.error.HTTPError:
-                break  # it answers, if only to say that we may not
-            except OSError:
-                if process.poll() is not None or time.monotonic() > end:
-                    raise RuntimeError((folder / "log").read_text()[-2000:]) from None
-                time.sleep(0.1)
         yield {
             "AWS_ENDPOINT_URL": address,
             "AWS_ACCESS_KEY_ID": KEY,
@@ -78,3 +61,34 @@ def serving(folder: Path) -> Iterator[dict[str, str]]:
     finally:
         process.kill()
         process.wait(30)
+
+
+def _start(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
+    program = executable()
+    assert program is not None
+    master, volume, filer, s3 = _ports(4)
+    who = {"name": KEY, "credentials": [{"accessKey": KEY, "secretKey": SECRET}], "actions": ["Admin", "Read", "Write"]}
+    (folder / "data").mkdir(parents=True)
+    config = folder / "s3.json"
+    config.write_text(json.dumps({"identities": [who]}))
+    command = [
+        program, "server", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-master.port={master}",
+        f"-volume.port={volume}", "-filer", f"-filer.port={filer}", "-s3", f"-s3.port={s3}", f"-s3.config={config}",
+        "-master.telemetry=false", "-volume.max=20", "-master.volumeSizeLimitMB=64",
+    ]  # fmt: skip
+    with (folder / "log").open("w") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, cwd=folder), f"http://127.0.0.1:{s3}"
+
+
+def _is_up(process: subprocess.Popen[bytes], address: str) -> bool:
+    end = time.monotonic() + 180
+    while process.poll() is None and time.monotonic() < end:
+        try:
+            urllib.request.urlopen(address, timeout=2).close()
+            return True
+        except urllib.error.HTTPError as error:
+            error.close()  # it answers, if only to say that we may not
+            return True
+        except OSError:
+            time.sleep(0.1)
+    return False

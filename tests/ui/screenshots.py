@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 import tempfile
 from pathlib import Path
+from urllib.parse import quote
 
 from browsing import chromium, served
 from playwright.sync_api import Browser
 from seed_store import fill
 from seed_story import LOOP, name
+from seed_tracking import GOING, MODEL, ODD, TRIALS
 
 from noria.store import open_store
 
@@ -30,6 +32,24 @@ PAGES = {
     "turns": f"/loops/{LOOP}/turns",
     "turn": f"/loops/{LOOP}/turns/{name('turn', 3)}",
     "audit": "/audit",
+    "experiments": "/experiments",
+    "experiment": "/experiments/1",
+    "experiment-filtered": "/experiments/1?filter=metrics.loss%20%3C%200.4&sort=metric%3Aloss&order=ascending",
+    "experiment-mistaken": "/experiments/1?filter=metrics.loss%20is%20low",
+    "experiment-odd": "/experiments/3",
+    "tracked": f"/runs/{TRIALS[0]}",
+    "tracked-going": f"/runs/{GOING}?x_axis=time&log=1",
+    "tracked-odd": f"/runs/{ODD}",
+    "tracked-compare": "/runs/compare?" + "&".join(f"run={run}" for run in (*TRIALS[:6], GOING)),
+    "tracked-compare-none": "/runs/compare",
+    "file-picture": f"/runs/{TRIALS[0]}/artifact?path=plots%2Fresiduals.png",
+    "file-table": f"/runs/{TRIALS[0]}/artifact?path=tables%2Ferrors.csv",
+    "file-text": f"/runs/{TRIALS[0]}/artifact?path=model%2FMLmodel.json",
+    "file-none": f"/runs/{TRIALS[0]}/artifact?path=plots%2Freport.pdf",
+    "file-folder": f"/runs/{TRIALS[0]}/artifact?path=plots",
+    "registered": "/models",
+    "registered-model": f"/models/{quote(MODEL)}",
+    "registered-version": f"/models/{quote(MODEL)}/2",
     "missing": "/loops/nothing",
 }
 LOOKS = {"light": ("light", 1360), "dark": ("dark", 1360), "phone": ("light", 375)}

@@ -7,6 +7,7 @@ from datetime import timedelta
 from seed_data import dataset
 from seed_models import bundle_of, report, run, version_of
 from seed_story import DAY, LOOP, NOW, PLAN, day, name
+from seed_tracking import fill_tracking
 from seed_windows import put_windows
 
 from noria.records import (
@@ -44,6 +45,7 @@ def fill(store: Store) -> None:
 
     store.ledger.write(change)
     _traffic(store)
+    fill_tracking(store)
 
 
 def _loops(tx: Transaction) -> None:

@@ -7,13 +7,14 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
 
@@ -48,7 +49,8 @@ _STATUS: tuple[tuple[type[NoriaError], int, str], ...] = (
     (NoriaError, 500, "That went wrong"),
 )
 _TITLES = {404: "Nothing here", 405: "Not that way", 413: "Too large"}
-_SPECIALS = frozenset({"health", "static", "artifact"})
+_SPECIALS = frozenset({"health", "static", "artifact", "file", "picture"})
+_INERT = "default-src 'none'; sandbox"
 
 
 class Answers:
@@ -104,7 +106,14 @@ class Answers:
             return self._html(route)
         if route.action:
             return self._action(route)
-        return {"health": self._health, "static": self._file, "artifact": self._artifact}[route.special]
+        specials = {
+            "health": self._health,
+            "static": self._static_file,
+            "artifact": self._artifact,
+            "file": self._file,
+            "picture": self._picture,
+        }
+        return specials[route.special]
 
     def _html(self, route: PageRoute) -> Callable[[Request], Any]:
         async def show(request: Request) -> Response:
@@ -137,17 +146,22 @@ class Answers:
     async def _health(self, request: Request) -> Response:
         return PlainTextResponse("OK")
 
-    async def _file(self, request: Request) -> Response:
+    async def _static_file(self, request: Request) -> Response:
         return await self._static.get_response(request.path_params["path"], request.scope)
 
     async def _artifact(self, request: Request) -> Response:
         name, body = await run_in_threadpool(self._site.artifact, request.path_params)
-        plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip(".") or "artifact"
-        headers = {
-            "content-disposition": f'attachment; filename="{plain}"',
-            "content-security-policy": "default-src 'none'; sandbox",
-        }
-        return Response(body, media_type="application/octet-stream", headers=headers)
+        return Response(body, media_type="application/octet-stream", headers=_download(name))
+
+    async def _file(self, request: Request) -> Response:
+        name, size, pieces = await run_in_threadpool(self._site.file, request.path_params)
+        headers = {**_download(name), "content-length": str(size)}
+        return StreamingResponse(pieces, media_type="application/octet-stream", headers=headers)
+
+    async def _picture(self, request: Request) -> Response:
+        kind, body = await run_in_threadpool(self._site.picture, request.path_params)
+        headers = {"content-disposition": "inline", "content-security-policy": _INERT}
+        return _tagged(request, Response(body, media_type=kind, headers=headers))
 
     def _headed(self, response: Response) -> Response:
         for name, value in HEADERS.items():
@@ -191,6 +205,16 @@ class Answers:
     async def _fault(self, request: Request, error: Exception) -> Response:
         _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
         return self._problem(request, 500, "That went wrong", "The server failed to answer; its log says why.", [])
+
+
+def _download(name: str) -> dict[str, str]:
+    """Headers of what is saved as a file and never shown."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip(".") or "artifact"
+    whole = f"; filename*=UTF-8''{quote(name, safe='')}" if name != plain else ""
+    return {
+        "content-disposition": f'attachment; filename="{plain}"{whole}',
+        "content-security-policy": _INERT,
+    }
 
 
 def _without_paths(error: NoriaError) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +26,14 @@ class Pages(Protocol):
 
     def artifact(self, path: Mapping[str, str]) -> tuple[str, bytes]:
         """Name and bytes of a run's file."""
+        ...
+
+    def file(self, path: Mapping[str, str]) -> tuple[str, int, Iterator[bytes]]:
+        """Name, size and bytes of a tracked run's artifact."""
+        ...
+
+    def picture(self, path: Mapping[str, str]) -> tuple[str, bytes]:
+        """Type and bytes of an artifact that is a picture made of pixels."""
         ...
 
     def problem(self, status: int, title: str, sentence: str, details: list[Any]) -> bytes:

@@ -386,6 +386,46 @@ class BlobsContract:
         with pytest.raises(NotFound):
             blobs.get(name)
 
+    @pytest.mark.parametrize("sizes", [(), (0,), (1,), (3_000_000, 1, 0, 2_000_000)], ids=["none", "0", "1", "many"])
+    def test_a_blob_written_in_pieces_is_the_same_blob(self, blobs: Blobs, sizes: tuple[int, ...]) -> None:
+        pieces = [bytes([number]) * size for number, size in enumerate(sizes)]
+        writer = blobs.writer()
+        for piece in pieces:
+            writer.write(piece)
+        whole = b"".join(pieces)
+        assert writer.commit() == (digest_bytes(whole), len(whole))
+        writer.abort()
+        assert blobs.get(digest_bytes(whole)) == whole
+        assert blobs.size(digest_bytes(whole)) == len(whole)
+
+    def test_a_blob_given_up_is_not_there(self, blobs: Blobs) -> None:
+        writer = blobs.writer()
+        writer.write(b"x" * 100_000)
+        writer.abort()
+        writer.abort()
+        assert list(blobs.digests()) == []
+
+    def test_reading_in_pieces_and_ranges(self, blobs: Blobs) -> None:
+        data = bytes(range(256)) * 20_000
+        digest = blobs.put(data)
+        for start, end in ((0, None), (0, 1), (5, 5), (100, 3_000_000), (5_119_999, None), (4_000_000, 9_999_999)):
+            assert b"".join(blobs.read(digest, start, end)) == data[start:end]
+        assert len(list(blobs.read(digest))) > 1
+        for missing in (digest_bytes(b"never stored"), "../x"):
+            with pytest.raises(NotFound):
+                next(iter(blobs.read(missing)))
+            with pytest.raises(NotFound):
+                blobs.size(missing)
+
+    def test_a_blob_is_removed_unless_it_was_stored_since(self, blobs: Blobs) -> None:
+        digest = blobs.put(b"garbage")
+        now = datetime.now(UTC)
+        assert blobs.remove(digest, now - timedelta(days=1)) == 0
+        assert blobs.has(digest)
+        assert blobs.remove(digest, now + timedelta(days=1)) == 7
+        assert not blobs.has(digest)
+        assert blobs.remove(digest, now + timedelta(days=1)) == 0
+
     def test_threads_may_store_the_same_bytes_at_once(self, blobs: Blobs) -> None:
         with ThreadPoolExecutor(8) as pool:
             digests = set(pool.map(lambda n: blobs.put(b"%d" % (n % 4) * 1000), range(64)))

@@ -17,6 +17,7 @@ class Series(msgspec.Struct, frozen=True):
     high: list[float | None] | None = None
     dash: bool = False
     quiet: bool = False  # drawn thin and grey: something to compare with
+    tone: int | None = None  # which colour, where the place among the series does not say it
 
 
 class Marker(msgspec.Struct, frozen=True):

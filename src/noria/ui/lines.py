@@ -19,6 +19,7 @@ _POINTS = 400  # of a line alone
 _FEWEST = 60  # of each line among many
 _ALL = 2_000  # of the lines of a chart together, and of a history that is read whole
 _LAST_STEP = 2**63 - 1
+_COLOURS = 6  # after which lines are dashed
 _After = Callable[[int, int], Point | None]
 
 
@@ -47,13 +48,17 @@ def chart_of(reader: TrackingReader, runs: Sequence[TrackedRun], key: str, x: st
     """One metric of some runs, a line each."""
     most = max(_FEWEST, min(_POINTS, _ALL // max(len(runs), 1)))
     lines = []
-    for run in runs:
+    for place, run in enumerate(runs):
         newest = next((point for point in run.metrics if point.key == key), None)
-        points = history(reader, run.info.id, newest, most) if newest else []
-        shown = [(_place(point, run.info.started, x), _height(point.value, log)) for point in points]
-        lines.append((run.info.name or run.info.id[:8], shown))
-    places = sorted({place for _, line in lines for place, _ in line})
-    series = [Series(key if len(runs) == 1 else name, align_last(line, places)) for name, line in lines]
+        if newest is not None:
+            points = history(reader, run.info.id, newest, most)
+            shown = [(_place(point, run.info.started, x), _height(point.value, log)) for point in points]
+            lines.append((place, run.info.name or run.info.id[:8], shown))
+    places = sorted({at for _, _, line in lines for at, _ in line})
+    series = [
+        Series(key if len(runs) == 1 else name, align_last(line, places), dash=place >= _COLOURS, tone=place)
+        for place, name, line in lines
+    ]
     return Chart(key, "seconds" if x == "elapsed" else x, places, series, log=log)
 
 

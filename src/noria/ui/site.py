@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -15,11 +15,13 @@ from noria.store.ports import Store
 from noria.ui import draw
 from noria.ui.ask import Ask, href
 from noria.ui.format import FILTERS
+from noria.ui.pages import files
 from noria.ui.pages.runs import artifact
-from noria.ui.traffic import RememberedCounts
+from noria.ui.traffic import RememberedActivity, RememberedCounts
 from noria.ui.views import VIEWS
 
 HERE = Path(__file__).parent
+T = TypeVar("T")
 
 
 class Site:
@@ -36,6 +38,7 @@ class Site:
         self._store = store
         self._clock = clock
         self._counts = RememberedCounts(store.predictions)
+        self._activity = RememberedActivity()
         self._templates = Environment(
             loader=FileSystemLoader(HERE / "templates"),
             autoescape=True,
@@ -86,8 +89,23 @@ class Site:
         Raises:
             NotFound: there is no such run or file.
         """
-        with self._store.ledger.read() as db:
-            return artifact(Ask(db, self._counts, self._store.blobs, self._clock.now(), path))
+        return self._asked(artifact, path, {})
+
+    def file(self, path: Mapping[str, str]) -> tuple[str, int, Iterator[bytes]]:
+        """Name, size and bytes of a tracked run's artifact.
+
+        Raises:
+            NotFound: there is no such run or artifact.
+        """
+        return self._asked(files.download, path, {})
+
+    def picture(self, path: Mapping[str, str]) -> tuple[str, bytes]:
+        """Type and bytes of an artifact that is a picture made of pixels.
+
+        Raises:
+            NotFound: there is no such run or artifact, or it is no such picture.
+        """
+        return self._asked(files.picture, path, {})
 
     def problem(self, status: int, title: str, sentence: str, details: list[Any]) -> bytes:
         """A page that says what went wrong."""
@@ -107,10 +125,12 @@ class Site:
         )
 
     def _make(self, view: str, path: Mapping[str, str], query: Mapping[str, list[str]]) -> tuple[Any, Any]:
+        return self._asked(lambda ask: (VIEWS[view].make(ask), ask.now), path, query)
+
+    def _asked(self, make: Callable[[Ask], T], path: Mapping[str, str], query: Mapping[str, list[str]]) -> T:
         now = self._clock.now()
-        with self._store.ledger.read() as db:
-            page = VIEWS[view].make(Ask(db, self._counts, self._store.blobs, now, path, query))
-        return page, now
+        with self._store.ledger.read() as db, self._store.tracking.read() as tracked:
+            return make(Ask(db, self._counts, self._store.blobs, now, tracked, self._activity, path, query))
 
     def _draw(self, template: str, **values: Any) -> bytes:
         return self._templates.get_template(template).render(**values).encode("utf-8")

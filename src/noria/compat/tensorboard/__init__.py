@@ -1,7 +1,7 @@
 """TensorBoard's event files: read into runs, live if asked, and written from runs.
 
-Takes a folder of event files and a store; promises that steps and values are kept as they are, times to the millisecond
-that the store keeps. Needs neither TensorBoard nor TensorFlow.
+Takes a folder of event files and a store; promises that what is read keeps its steps and values, and its times to the
+millisecond. What is written has values of 32 bits, as TensorBoard reads them. Needs neither TensorBoard nor TensorFlow.
 """
 
 from __future__ import annotations

@@ -200,7 +200,7 @@ class _Import:
                     raise NotFound(f"it would be {key!r}, as {other[:80]!r} is")
                 self._keys[tag] = key
                 if key != tag:
-                    self.moved.notes.append(f"Tag {tag[:80]!r} is the metric {key!r} here.")
+                    self.moved.note(f"Tag {tag[:80]!r} is the metric {key!r} here.")
             except NoriaError as error:
                 self.moved.problem(f"Tag {tag[:80]!r}", error)
                 self._keys[tag] = None

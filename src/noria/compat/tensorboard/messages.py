@@ -244,21 +244,12 @@ def _metadata(plugin: str, content: bytes = b"") -> bytes:
 
 
 def scalar_event(at: float, step: int, tag: str, number: float) -> bytes:
-    """A scalar: as the 32-bit float that most files hold if it is one, else as a tensor of a 64-bit one."""
-    if _is_single(number):
-        value = _key(2, _FIXED32) + struct.pack("<f", number)
-    else:
-        value = _bytes(8, _key(1, _VARINT) + _packed(2) + _bytes(2, b"") + _bytes(6, struct.pack("<d", number)))
-    return _event(at, step, _bytes(5, _bytes(1, _bytes(1, tag.encode()) + value + _metadata("scalars"))))
-
-
-def _is_single(number: float) -> bool:
-    if not math.isfinite(number):
-        return True
+    """A scalar. It is rounded to 32 bits: TensorBoard's loader passes over tensors of 64."""
     try:
-        return bool(struct.unpack("<f", struct.pack("<f", number))[0] == number)
+        single = struct.pack("<f", number)
     except OverflowError:
-        return False
+        single = struct.pack("<f", math.copysign(math.inf, number))
+    return _event(at, step, _bytes(5, _bytes(1, _bytes(1, tag.encode()) + _key(2, _FIXED32) + single)))
 
 
 def hparams_event(at: float, params: dict[str, str]) -> bytes:

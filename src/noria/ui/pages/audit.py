@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 
 from noria.records import AuditEntry
+from noria.records.registry import RegisteredModel, RegisteredVersion
+from noria.store.ports import LoopRecord, Reader
 from noria.ui.ask import PAGE, Ask, href
 from noria.ui.pages.turns import describe
 
@@ -42,7 +44,7 @@ def audit(ask: Ask) -> AuditPage:
             entry=entry,
             facts=describe(entry),
             linked=entry.previous == digests[entry.number - 1] if entry.number - 1 in digests else None,
-            href=subject_href(entry.subject),
+            href=subject_href(ask.db, entry.subject),
         )
         for entry in found[:PAGE]
     ]
@@ -51,10 +53,15 @@ def audit(ask: Ask) -> AuditPage:
     return AuditPage("Audit", rows, total, sum(row.linked is False for row in rows), subject, older)
 
 
-def subject_href(subject: str) -> str:
+def subject_href(db: Reader, subject: str) -> str:
     """Where the subject of an entry is shown, or the log filtered to it."""
     kind, _, rest = subject.partition(":")
-    loop, slash, name = rest.rpartition("/")
-    if kind == "model" and slash and name.isdigit():
-        return href("loops", loop, "models", name)
+    name, slash, number = rest.rpartition("/")
+    if kind == "model" and slash and number.isascii() and number.isdigit() and len(number) < 12:
+        if db.find(LoopRecord, name=name):
+            return href("loops", name, "models", number)
+        if db.find(RegisteredVersion, name=name, version=int(number)):
+            return href("models", name, number)
+    if kind == "model" and db.find(RegisteredModel, name=rest):
+        return href("models", rest)
     return href("audit", subject=subject)

@@ -130,6 +130,7 @@ class ExperimentPage(msgspec.Struct, frozen=True):
     first: str | None
     next: str | None
     stages_href: str
+    unfiltered: str
     poll_seconds: int
 
 
@@ -234,6 +235,7 @@ def experiment(ask: Ask) -> ExperimentPage:
         rows=_rows(ask, runs, chosen, nested=sort == "started"),
         first=address() if after else None,
         next=address(after=write_place(place)) if place else None,
+        unfiltered=address(filter=None),
         stages_href=address(stage=DELETED if stage == ACTIVE else None),
         poll_seconds=poll([run.info for run in runs]),
     )

@@ -45,10 +45,11 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Tree(msgspec.Struct, frozen=True):
-    """The start of a folder's tree; ``ups`` lead to the folders about it."""
+    """The start of a folder's tree; ``ups`` lead to the folders about it, ``more`` files are not listed."""
 
     ups: list[tuple[str, str]]
     entries: list[Entry]
+    more: int = 0
 
 
 class FilePage(msgspec.Struct, frozen=True):
@@ -82,18 +83,20 @@ def tree(ask: Ask, run: RunInfo, folder: str = "") -> Tree:
     """What is in a folder of a run, nearest first, until the list is long enough."""
     root = base(run)
     found: dict[str, list[Entry]] = {}
-    waiting, left = deque([(folder, 0)]), _MOST_ENTRIES
+    waiting, left, more = deque([(folder, 0)]), _MOST_ENTRIES, 0
     while waiting and left > 0:
         path, depth = waiting.popleft()
-        entries = []
-        for name, file in ask.tracked.folder(f"{root}/{path}" if path else root):
+        entries: list[Entry] = []
+        inside = ask.tracked.folder(f"{root}/{path}" if path else root)
+        more += max(len(inside) - _MOST_ENTRIES, 0)
+        for name, file in inside[:_MOST_ENTRIES]:
             whole = f"{path}/{name}" if path else name
             size = file.size if file else None
             entries.append(Entry(name, whole, depth, size, href("runs", run.id, "artifact", path=whole), file is None))
             if file is None:
                 waiting.append((whole, depth + 1))
         left -= len(entries)
-        found[path] = entries[: _MOST_ENTRIES * 5]
+        found[path] = entries
 
     def listed(path: str) -> Iterator[Entry]:
         for entry in found[path]:
@@ -104,9 +107,10 @@ def tree(ask: Ask, run: RunInfo, folder: str = "") -> Tree:
 
     parts = folder.split("/") if folder else []
     ups = [
-        (part, href("runs", run.id, "artifact", path="/".join(parts[: number + 1]))) for number, part in enumerate(parts)
+        (part, href("runs", run.id, "artifact", path="/".join(parts[: number + 1])))
+        for number, part in enumerate(parts)
     ]
-    return Tree(ups, list(listed(folder)))
+    return Tree(ups, list(listed(folder)), more)
 
 
 def _run(ask: Ask) -> RunInfo:

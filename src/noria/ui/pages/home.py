@@ -1,4 +1,4 @@
-"""The front page: every loop of the store."""
+"""The front page: every loop of the store, and its experiments."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from noria.records import Alert, ModelVersion
 from noria.store.ports import LoopRecord, Reader
 from noria.ui import draw
 from noria.ui.ask import Ask, href, windows
+from noria.ui.pages.experiments import ExperimentRow, experiment_rows
 from noria.ui.pages.wheel import Bucket, alarmed, buckets, error_text, stand
+
+_FEW, _MANY = 5, 50  # experiments beside loops, and alone
 
 
 class LoopCard(msgspec.Struct, frozen=True):
@@ -33,18 +36,23 @@ class LoopCard(msgspec.Struct, frozen=True):
 
 
 class Home(msgspec.Struct, frozen=True):
-    """The front page."""
+    """The front page: the loops, and the experiments where runs last did something."""
 
     title: str
     loops: list[LoopCard]
     older: str | None
+    experiments: list[ExperimentRow]
 
 
 def home(ask: Ask) -> Home:
     """Every loop, most recently seen first."""
     found = ask.db.list(LoopRecord, limit=51, after=ask.moment("after"))
     older = href(after=found[49].updated.isoformat()) if len(found) > 50 else None
-    return Home("Loops", [_card(ask.db, loop) for loop in found[:50]], older)
+    busy = [row for row in experiment_rows(ask) if row.runs]
+    shown = busy[: _FEW if found else _MANY]
+    return Home(
+        "Loops" if found or not busy else "Experiments", [_card(ask.db, loop) for loop in found[:50]], older, shown
+    )
 
 
 def _card(db: Reader, loop: LoopRecord) -> LoopCard:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from noria.errors import NotFound, RequestError
-from noria.records.tracking import ACTIVE, Experiment, Order, RunInfo, TrackedRun
+from noria.records.tracking import Experiment, Order, RunInfo, TrackedRun
 from noria.ui.ask import Ask, href
 
 PARENT = "mlflow.parentRunId"
@@ -156,8 +156,3 @@ def _is_number(value: Any) -> bool:
 
 def _is_text(value: Any) -> bool:
     return value is None or (isinstance(value, str) and "\0" not in value)
-
-
-def is_active(stage: str) -> bool:
-    """Whether what has this stage is not deleted."""
-    return stage == ACTIVE

@@ -8,6 +8,6 @@ from __future__ import annotations
 
 from noria.compat.mlflow.moving.export import export_store
 from noria.compat.mlflow.moving.import_ import import_source
-from noria.compat.mlflow.moving.source import Moved, open_source
+from noria.compat.mlflow.moving.source import open_source
 
-__all__ = ["Moved", "export_store", "import_source", "open_source"]
+__all__ = ["export_store", "import_source", "open_source"]

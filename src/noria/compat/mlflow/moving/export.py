@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from noria.compat.mlflow.moving.places import Places
-from noria.compat.mlflow.moving.source import Moved, Registered, Report, local_path
+from noria.compat.mlflow.moving.source import Registered, local_path
+from noria.compat.moved import Moved, Report
 from noria.core.nearest import suggest
 from noria.errors import DataError, NoriaError, NotFound
 from noria.records.registry import LoggedModel
@@ -52,7 +53,11 @@ class Target(Protocol):
         ...
 
     def linked(self, run: TrackedRun) -> None:
-        """Link a run with its parent and with the models it read and made, which are all there now."""
+        """Link a run with the models it read and made, which are there now."""
+        ...
+
+    def finish(self) -> None:
+        """Do what needs that all runs are there."""
         ...
 
     def registered(self, found: Registered) -> None:
@@ -136,7 +141,10 @@ class _Export:
                 self._model(model)
             if self._target is not None:
                 for run in self._runs(one.id):
-                    self._tried(f"Links of run {run.info.id}", self._target.linked, run)
+                    if run.models:
+                        self._tried(f"Links of run {run.info.id}", self._target.linked, run)
+        if self._target is not None:
+            self._tried("What runs say of each other", self._target.finish)
         for found in self._registered(only):
             if self._target is None:
                 self._moved.models += 1
@@ -218,7 +226,7 @@ class _Export:
         with self._store.ledger.read() as db:
             for model in registry.models(db):
                 if registry.of_loop(db, model.name):
-                    self._moved.notes.append(f"Model '{model.name}' is a loop's: its versions stay here.")
+                    self._moved.note(f"Model '{model.name}' is a loop's: its versions stay here.")
                     continue
                 versions = sorted(registry.versions(db, name=model.name), key=lambda one: one.version)
                 if only:

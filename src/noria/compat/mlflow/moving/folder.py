@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from noria.compat.mlflow.moving.local import Tree
 from noria.compat.mlflow.moving.places import local_files
 from noria.compat.mlflow.moving.source import GONE, Files, Owner, Registered, integer, read_as
+from noria.compat.tree import Tree
 from noria.errors import DataError, MissingExtra, NoriaError
 from noria.records.registry import MODEL_STATUSES, LoggedModel, RegisteredModel, RegisteredVersion
 from noria.records.tracking import (

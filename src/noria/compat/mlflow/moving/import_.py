@@ -8,17 +8,8 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from noria.compat.mlflow.moving.places import Places
-from noria.compat.mlflow.moving.source import (
-    Files,
-    Moved,
-    Owner,
-    Registered,
-    Report,
-    Source,
-    distinct,
-    local_path,
-    same,
-)
+from noria.compat.mlflow.moving.source import Files, Owner, Registered, Source, local_path
+from noria.compat.moved import Moved, Report, distinct, same
 from noria.core.clock import Clock
 from noria.core.hashing import Hasher
 from noria.core.nearest import suggest
@@ -106,12 +97,12 @@ class _Import:
     def _conclude(self) -> None:
         moved = self._moved
         if self._unfound and not moved.files:
-            moved.notes.append(
+            moved.note(
                 f"{self._unfound} runs and models have no files where they say. If the files are elsewhere, say where: "
                 "--artifacts DIR."
             )
         if moved.apart:
-            moved.notes.append(f"{moved.apart} runs and models keep their files where they are: they were not copied.")
+            moved.note(f"{moved.apart} runs and models keep their files where they are: they were not copied.")
         changed = moved.experiments + moved.runs + moved.logged_models + moved.versions
         if changed and not self._dry:
             now = self._clock.now()
@@ -396,7 +387,7 @@ class _Import:
         """The version, with its files where they are now."""
         source, location = self._places.now(version.source), self._places.now(version.location)
         if local_path(location) is not None:
-            self._moved.notes.append(
+            self._moved.note(
                 f"Version {version.version} of {version.name[:80]!r} has its files at {location[:200]}: not copied."
             )
         return replace(version, source=source, location=location)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from noria.compat.mlflow.moving.local import Tree
 from noria.compat.mlflow.moving.source import Owner, local_path
+from noria.compat.tree import Tree
 
 __all__ = ["Places", "local_files"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
@@ -17,59 +17,18 @@ from noria.records.tracking import Experiment, ModelPoint, Point, TrackedRun
 __all__ = [
     "GONE",
     "Files",
-    "Moved",
     "Owner",
     "Registered",
-    "Report",
     "Source",
-    "distinct",
     "integer",
     "local_path",
     "open_source",
     "read_as",
-    "same",
 ]
 
 T = TypeVar("T")
-_MOST_PROBLEMS = 1000
 GONE = "Deleted_Internal"
 """The stage under which MLflow keeps the number of a version that was deleted."""
-
-
-class Moved(msgspec.Struct):
-    """What moved. Counts are of what was new or changed; ``unchanged`` are runs that were there already.
-
-    Attributes:
-        apart: how many runs and models keep their files where they are, such as in S3.
-        problems: a sentence for each thing that did not move as it is.
-        notes: a sentence for what is worth knowing.
-    """
-
-    experiments: int = 0
-    runs: int = 0
-    unchanged: int = 0
-    points: int = 0
-    files: int = 0
-    bytes: int = 0
-    logged_models: int = 0
-    models: int = 0
-    versions: int = 0
-    apart: int = 0
-    problems: list[str] = []
-    notes: list[str] = []
-
-    def problem(self, what: str, why: object) -> None:
-        """Note what did not move, and why."""
-        if len(self.problems) < _MOST_PROBLEMS:
-            self.problems.append(f"{what}: {why}")
-
-
-class Report(Protocol):
-    """Told how far a move is."""
-
-    def __call__(self, done: int, of: int | None, what: str) -> None:
-        """``done`` runs ``of`` so many (None if unknown), now at ``what``."""
-        ...
 
 
 class Owner(NamedTuple):
@@ -196,16 +155,6 @@ def read_as(kind: type[T], values: Any, what: str) -> T:
         return msgspec.convert(values, kind, strict=False)
     except (msgspec.ValidationError, TypeError, ValueError) as error:
         raise DataError(f"{what} is not as MLflow writes it: {error}") from None
-
-
-def same(point: Point) -> tuple[str, int, int, float | None]:
-    """A point as it is compared: NaN is equal to itself."""
-    return point.key, point.time, point.step, None if point.value != point.value else point.value
-
-
-def distinct(points: Iterable[Point]) -> list[Point]:
-    """The points, each once."""
-    return list({same(point): point for point in points}.values())
 
 
 def integer(value: Any, what: str) -> int:

@@ -11,7 +11,8 @@ from typing import Any
 
 from noria.compat.mlflow.moving.export import TakenFiles
 from noria.compat.mlflow.moving.places import Places
-from noria.compat.mlflow.moving.source import Moved, Registered
+from noria.compat.mlflow.moving.source import Registered
+from noria.compat.moved import Moved
 from noria.core.hashing import digest_file
 from noria.errors import Conflict, DataError
 from noria.records.registry import MODEL_STATUSES, LoggedModel, RegisteredVersion
@@ -223,6 +224,9 @@ class FolderTarget:
 
     def linked(self, run: TrackedRun) -> None:
         """A folder's links are written with the run."""
+
+    def finish(self) -> None:
+        """A folder needs no more."""
 
     def registered(self, found: Registered) -> None:
         """Write a registered model."""

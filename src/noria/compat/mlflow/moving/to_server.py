@@ -12,7 +12,8 @@ from noria.compat.mlflow.moving.export import TakenFiles
 from noria.compat.mlflow.moving.http import Server
 from noria.compat.mlflow.moving.places import Places
 from noria.compat.mlflow.moving.rest import API, PROXY, RestSource, proxied
-from noria.compat.mlflow.moving.source import Moved, Owner, Registered, same
+from noria.compat.mlflow.moving.source import Owner, Registered
+from noria.compat.moved import Moved, same
 from noria.core.hashing import Hasher
 from noria.errors import Conflict, DataError, NotFound
 from noria.records.registry import LoggedModel, RegisteredVersion
@@ -41,6 +42,8 @@ class ServerTarget:
         self._runs: dict[str, TrackedRun] = {}  # of the experiment at hand, by the id here
         self._models: dict[str, LoggedModel] = {}
         self._run_ids: dict[str, str] = {}
+        self._named: list[tuple[str, dict[str, str], dict[str, str]]] = []
+        self._deleted: list[str] = []
         self._model_ids: dict[str, str] = {}
 
     def experiment(self, experiment: Experiment) -> None:
@@ -59,7 +62,7 @@ class ServerTarget:
         if found is not None and found.stage == DELETED:
             raise Conflict("it is deleted there: restore it first")
         if experiment.stage == DELETED:
-            self._moved.notes.append(f"Experiment '{experiment.name}' is deleted here and active there.")
+            self._moved.note(f"Experiment '{experiment.name}' is deleted here and active there.")
         self._numbers[experiment.id] = number
         self._runs, self._models = {}, {}
         for run in self._there.runs(number):
@@ -82,7 +85,7 @@ class ServerTarget:
         self._known(run, there)
         theirs = {same(point) for point in self._there.points(there)}
         count = self._points(there.info.id, (point for point in points if same(point) not in theirs))
-        tags = self._tags(run)
+        tags = self._tags(run, there)
         changed = self._pairs(there.info.id, "params", run.params, there.params)
         changed |= self._pairs(there.info.id, "tags", tags, there.tags)
         fresh = [one for one in run.inputs if one not in there.inputs]
@@ -96,7 +99,7 @@ class ServerTarget:
             self._server.post(f"{API}/runs/update", body if info.ended is None else {**body, "end_time": info.ended})
             changed = True
         if info.stage == DELETED:
-            self._server.post(f"{API}/runs/delete", {"run_id": there.info.id})
+            self._deleted.append(there.info.id)
             changed = True
         self._moved.points += count
         if new or changed or count or fresh:
@@ -111,7 +114,7 @@ class ServerTarget:
             "user_id": info.user,
             "run_name": info.name,
             "start_time": info.started,
-            "tags": pairs({"mlflow.runName": info.name, "mlflow.user": info.user, _RUN_TAG: info.id}),
+            "tags": pairs({"mlflow.runName": info.name, _RUN_TAG: info.id}),
         }
         made = self._server.post(f"{API}/runs/create", body)["run"]["info"]
         there = TrackedRun(_info(run, made, self._numbers[info.experiment]), tags={_RUN_TAG: info.id})
@@ -122,15 +125,23 @@ class ServerTarget:
         self._run_ids[run.info.id] = there.info.id
         self._places.note(run.info.artifacts, there.info.artifacts)
 
-    def _tags(self, run: TrackedRun) -> dict[str, str]:
-        """A run's tags there; those that name a run that is not there yet come when all are."""
+    def _tags(self, run: TrackedRun, there: TrackedRun) -> dict[str, str]:
+        """A run's tags there; those that name other runs come when all runs are there."""
         tags = {key: value for key, value in run.tags.items() if key not in _OWN_TAGS}
-        for key in _TELL_RUNS:
-            if key in tags:
-                known = self._run_ids.get(tags.pop(key)) or ""
-                if known:
-                    tags[key] = known
+        told = {key: tags.pop(key) for key in _TELL_RUNS if key in tags}
+        if told:
+            self._named.append((there.info.id, told, there.tags))
         return tags
+
+    def finish(self) -> None:
+        """Name the runs that others were started by, and delete what is deleted here."""
+        for run, told, known in self._named:
+            tags = {key: self._run_ids[other] for key, other in told.items() if other in self._run_ids}
+            self._pairs(run, "tags", tags, known)
+            for key in told.keys() - tags.keys():
+                self._moved.note(f"Run {run} there has no {key}: the run it names did not come along.")
+        for run in self._deleted:
+            self._server.post(f"{API}/runs/delete", {"run_id": run})
 
     def _points(self, run: str, points: Iterable[Point]) -> int:
         count = 0
@@ -208,15 +219,12 @@ class ServerTarget:
         self._moved.logged_models += changed
 
     def linked(self, run: TrackedRun) -> None:
-        """Link a run with its parent, and with the models it read and made."""
+        """Link a run with the models it read and made."""
         there = self._runs[run.info.id]
-        if there.info.stage == ACTIVE and run.info.stage == ACTIVE:
-            told = {key: value for key, value in self._tags(run).items() if key in _TELL_RUNS}
-            self._pairs(there.info.id, "tags", told, there.tags)
         new = [link for link in run.models if link.model in self._model_ids]
         known = {(link.model, link.kind) for link in there.models}
         new = [link for link in new if (self._model_ids[link.model], link.kind) not in known]
-        if DELETED in (there.info.stage, run.info.stage) or not new:
+        if there.info.stage == DELETED or not new:
             return
         read = [{"model_id": self._model_ids[link.model]} for link in new if link.kind == "input"]
         made = [{"model_id": self._model_ids[link.model], "step": link.step} for link in new if link.kind == "output"]
@@ -250,13 +258,15 @@ class ServerTarget:
 
     def _version(self, name: str, version: RegisteredVersion, last: int) -> int:
         model = self._model_ids.get(version.model, "")
-        source = (
-            f"models:/{model}" if version.source == f"models:/{version.model}" else self._places.now(version.source)
-        )
+        run = self._run_ids.get(version.run, "")
+        source = self._places.now(version.source)
+        for kind, before, now in (("models:/", version.model, model), ("runs:/", version.run, run)):
+            if now and version.source.startswith(kind + before):
+                source = kind + now + version.source.removeprefix(kind + before)
         body = {
             "name": name,
             "source": source,
-            "run_id": self._run_ids.get(version.run, ""),
+            "run_id": run,
             "run_link": version.run_link,
             "description": version.description,
             "tags": pairs(version.tags),
@@ -277,9 +287,8 @@ class ServerTarget:
 
     def _staged(self, name: str, version: RegisteredVersion, there: RegisteredVersion | None) -> None:
         if version.stage != (there.stage if there else "None"):
-            body = {"name": name, "version": str(version.version), "stage": version.stage}
-            body |= {"archive_existing_versions": "false"}
-            self._server.post(f"{API}/model-versions/transition-stage", body)
+            body: dict[str, Any] = {"name": name, "version": str(version.version), "stage": version.stage}
+            self._server.post(f"{API}/model-versions/transition-stage", {**body, "archive_existing_versions": False})
 
     def close(self) -> None:
         """Close the connections."""

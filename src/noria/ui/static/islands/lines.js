@@ -23,7 +23,8 @@ const figure = (value) => {
 // Dates on the axis: months when they are far apart, days, or hours; the year where it changes.
 function dates(plot, ticks) {
   const step = ticks.length > 1 ? ticks[1] - ticks[0] : 86400;
-  const form = step >= 27 * 86400 ? { month: "short" } : step >= 86400 ? { day: "numeric", month: "short" } : { hour: "2-digit", minute: "2-digit" };
+  const clock = { hour: "2-digit", minute: "2-digit", ...(step < 60 ? { second: "2-digit" } : {}) };
+  const form = step >= 27 * 86400 ? { month: "short" } : step >= 86400 ? { day: "numeric", month: "short" } : clock;
   let year = 0;
   return ticks.map((tick) => {
     const date = new Date(tick * 1000);
@@ -36,10 +37,10 @@ function dates(plot, ticks) {
 
 function columns(chart) {
   const data = [chart.x];
-  const series = [{ label: chart.x_kind === "time" ? "window to" : "step" }];
+  const series = [{ label: chart.x_kind === "time" ? (chart.markers.length ? "window to" : "time") : chart.x_kind }];
   const bands = [];
   chart.series.forEach((one, i) => {
-    const colour = ink(one.quiet ? "muted" : LINES[i % LINES.length]);
+    const colour = ink(one.quiet ? "muted" : LINES[(one.tone ?? i) % LINES.length]);
     data.push(one.values);
     series.push({
       label: one.label, stroke: colour, width: one.quiet ? 1.5 : 2.25, dash: one.dash ? [6, 5] : undefined,
@@ -110,12 +111,13 @@ function draw(holder, chart) {
   const options = {
     width: Math.max(holder.clientWidth, 200), height: holder.clientWidth < 500 ? 230 : 290, series, bands,
     tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
-    scales: { x: { time } },
-    axes: [{ ...axis, space: 70, size: time ? 46 : 32, ...(time ? { values: dates } : {}) }, { ...axis, size: 52, values: (_, ticks) => ticks.map(figure) }],
+    scales: { x: { time }, y: chart.log ? { distr: 3 } : {} },
+    axes: [{ ...axis, space: 70, size: time ? 46 : 32, ...(time ? { values: dates } : {}) }, { ...axis, size: 52, values: (_, ticks) => ticks.map((tick) => (tick == null ? "" : figure(tick))) }],
     legend: { live: true }, cursor: { y: false }, padding: [26, 14, 0, 0],
     plugins: chart.markers.length ? [marks(chart)] : [],
   };
-  if (time) options.series[0].value = (_, x) => (x == null ? "–" : new Date(x * 1000).toISOString().slice(0, 10));
+  const brief = time && chart.x.at(-1) - chart.x[0] < 5 * 86400;
+  if (time) options.series[0].value = (_, x) => (x == null ? "–" : new Date(x * 1000).toISOString().slice(0, brief ? 19 : 10).replace("T", " "));
   drawn.get(holder)?.destroy();
   holder.replaceChildren();
   drawn.set(holder, new uPlot(options, data, holder));
@@ -124,16 +126,20 @@ function draw(holder, chart) {
   });
 }
 
-async function all() {
+async function all(event) {
   const holders = [...document.querySelectorAll("[data-island=lines]")];
   if (holders.length === 0) return;
-  const answer = await fetch(`${location.pathname}.json${location.search}`, { headers: { accept: "application/json" } });
-  if (!answer.ok) return;
-  const { charts } = await answer.json();
+  const twin = event?.detail ?? (await ask());
+  if (!twin) return;
   for (const one of holders) {
-    const chart = charts[one.dataset.chart];
+    const chart = twin.charts[one.dataset.chart];
     if (chart) draw(one.querySelector(".plot"), chart);
   }
+}
+
+async function ask() {
+  const answer = await fetch(`${location.pathname}.json${location.search}`, { headers: { accept: "application/json" } });
+  return answer.ok ? answer.json() : null;
 }
 
 let resizing = 0;

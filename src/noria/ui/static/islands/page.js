@@ -29,7 +29,7 @@ button.addEventListener("click", () => {
 const places = { l: "", r: "/runs", m: "/models", d: "/data", o: "/monitoring", t: "/turns" };
 let waiting = 0;
 document.addEventListener("keydown", (event) => {
-  if (event.target.closest("input, textarea, select") || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.defaultPrevented || event.target.closest("input:not([type=checkbox]), textarea, select") || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "g") {
     waiting = Date.now();
     return;
@@ -38,10 +38,19 @@ document.addEventListener("keydown", (event) => {
   if (Date.now() - waiting < 1200) {
     if (event.key === "h") location.assign("/");
     else if (event.key === "a") location.assign("/audit");
+    else if (event.key === "e") location.assign("/experiments");
+    else if (event.key === "m" && !loop) location.assign("/models");
     else if (loop && event.key in places) location.assign(loop + places[event.key]);
   }
   waiting = 0;
+  if (event.key === "?") keys.showModal();
 });
+
+const keys = document.querySelector("dialog#keys");
+const opener = document.querySelector("[data-keys]");
+opener.hidden = false;
+opener.addEventListener("click", () => keys.showModal());
+keys.querySelector("[data-close]").addEventListener("click", () => keys.close());
 
 const twin = document.querySelector("[data-twin]");
 if (twin) twin.href += location.search;
