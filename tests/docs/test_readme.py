@@ -107,3 +107,61 @@ def test_every_verb_is_in_the_readme() -> None:
     assert len(verbs) > 10
     missing = [verb for verb in verbs if not re.search(rf"\b{verb}\b", README)]
     assert missing == []
+
+
+def test_a_training_of_your_own_is_tracked_as_the_readme_says(tmp_path: Path) -> None:
+    code = next(found for found in re.findall(r"```python\n(.*?)```", README, re.S) if "noria.run(" in found)
+    environment = dict(os.environ) | {"NORIA_SPOOL": str(tmp_path / "spool")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    from noria.store import open_store
+
+    store = open_store(tmp_path / ".noria", create=False)
+    with store.tracking.read() as reader:
+        experiment = reader.experiment(name="churn")
+        assert experiment is not None
+        ((run,), _) = reader.search([experiment.id], stages=["active"], limit=5)
+        assert [point.value for point in reader.history(run.info.id, "loss")] == [0.9, 0.5, 0.4]
+        assert run.params == {"depth": "8"}
+    store.close()
+
+
+def test_what_was_tracked_elsewhere_is_brought_over_and_taken_away_again(tmp_path: Path) -> None:
+    commands = block("noria import mlflow ./mlruns")
+    run = tmp_path / "mlruns" / "0" / ("a" * 32)
+    (run / "metrics").mkdir(parents=True)
+    (run / "params").mkdir()
+    (run / "metrics" / "loss").write_text("1600000000000 0.5 0\n1600000000001 0.25 1\n")
+    (run / "params" / "depth").write_text("8")
+    (run.parent / "meta.yaml").write_text(
+        "artifact_location: file:///gone\nexperiment_id: '0'\nlifecycle_stage: active\nname: Default\n"
+    )
+    (run / "meta.yaml").write_text(
+        f"run_id: {'a' * 32}\nrun_name: old\nexperiment_id: '0'\nuser_id: me\nstatus: 3\nstart_time: 1600000000000\n"
+        "end_time: 1600000000002\nlifecycle_stage: active\nartifact_uri: file:///gone\n"
+    )
+    for line in (commands[0], commands[3], commands[4]):
+        done = sh(line, tmp_path)
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+    (moved,) = (tmp_path / "elsewhere").glob("*/" + "a" * 32)
+    assert (moved / "params" / "depth").read_text() == "8"
+    assert len((moved / "metrics" / "loss").read_text().splitlines()) == 2
+
+
+def test_the_server_answers_mlflows_clients_as_the_readme_says(tmp_path: Path) -> None:
+    (line,) = [line for line in block("MLFLOW_TRACKING_URI") if line.startswith("noria server")]
+    command = line.replace("--port 5000", "--port 0").split()
+    server = subprocess.Popen([NORIA, *command[1:]], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert server.stderr is not None
+    try:
+        said = server.stderr.readline() + server.stderr.readline()
+        address = re.search(r"MLFLOW_TRACKING_URI=(http://\S+)", said)
+        assert address is not None, said
+        with urllib.request.urlopen(f"{address[1]}/api/2.0/mlflow/experiments/get?experiment_id=0") as answer:
+            assert json.load(answer)["experiment"]["name"] == "Default"
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.communicate(timeout=30)
+    assert server.returncode == 0

@@ -15,11 +15,13 @@ import pytest
 
 from noria.errors import NoriaError
 from noria.records import AuditEntry, ModelVersion, RetrainRequest, Stage
+from noria.records.tracking import RunInfo
 from noria.server import ROUTES, Access, PageRoute, create_app
 from noria.server.app import ASGIApp, Receive, Scope, Send
 from noria.server.guard import Tokens
-from noria.store import Store, open_store
+from noria.store import Store, open_store, tracking
 from noria.store.ports import LoopRecord, Transaction
+from noria.store.tracking import TrackingTransaction
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ADDRESS = "http://127.0.0.1:8000"
@@ -225,6 +227,39 @@ def test_wrong_method_is_a_405_and_head_works(shop: Store) -> None:
     assert request(app, "/loops/churn/models/1/decision").status_code == 405
     assert request(app, "/audit", "DELETE").status_code == 405
     assert request(app, "/audit", "HEAD").status_code == 200
+
+
+def test_artifacts_are_streamed_as_files_and_only_pixels_are_shown(shop: Store) -> None:
+    run, large = "ab" * 16, b"<script>" * 400_000
+    files = {"large.html": large, "ночь.png": b"\x89PNG\r\n\x1a\n" + b"0" * 50, "drawing.svg": b"<svg/>"}
+
+    def change(tx: TrackingTransaction) -> None:
+        tx.add_run(RunInfo(run, 0, "r", "u", "RUNNING", "active", 1, None, "place"), {})
+        for name, data in files.items():
+            tx.put_artifact(tracking.Artifact(f"0/{run}/artifacts/{name}", shop.blobs.put(data), len(data), 1))
+
+    shop.tracking.write(change)
+    app = make(shop)
+    for name, data in files.items():
+        answer = request(app, f"/runs/{run}/artifacts/{name}")
+        assert (answer.status_code, answer.content) == (200, data)
+        assert answer.headers["content-disposition"].startswith("attachment; filename=")
+        assert answer.headers["content-type"] == "application/octet-stream"
+        assert answer.headers["content-security-policy"] == "default-src 'none'; sandbox"
+    head = request(app, f"/runs/{run}/artifacts/large.html", "HEAD")
+    assert (head.headers["content-length"], head.content) == (str(len(large)), b"")
+    assert "filename*=UTF-8''%D0%BD%D0%BE%D1%87%D1%8C.png" in answer_of(app, run, "ночь.png")
+    shown = {name: request(app, f"/runs/{run}/pictures/{name}") for name in files}
+    assert {name: found.status_code for name, found in shown.items()} == {
+        "large.html": 404, "ночь.png": 200, "drawing.svg": 404,
+    }  # fmt: skip
+    assert shown["ночь.png"].headers["content-type"] == "image/png"
+    assert request(app, f"/runs/{run}/artifacts/large.html", headers={"host": "evil.example"}).status_code == 421
+
+
+def answer_of(app: ASGIApp, run: str, name: str) -> str:
+    """What a file is to be called."""
+    return request(app, f"/runs/{run}/artifacts/{name}").headers["content-disposition"]
 
 
 def test_the_pages_secret_is_for_its_owner_only_and_lasts(shop: Store) -> None:

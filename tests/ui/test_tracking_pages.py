@@ -447,6 +447,13 @@ def test_page_asks_its_twin_with_a_tag_and_rests_while_hidden(site: Site, page: 
 
 
 @browser_only
+def test_addresses_that_mlflows_clients_print_lead_to_the_run(site: Site, page: Page) -> None:
+    page.goto(f"{site.address}/#/experiments/1/runs/{SWEEP}")
+    page.wait_for_url(f"**/runs/{SWEEP}")
+    assert page.locator("h1").inner_text().startswith("sweep of 130")
+
+
+@browser_only
 def test_evil_files_are_shown_without_running(site: Site, page: Page) -> None:
     page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
     for path in FILES:

@@ -156,6 +156,8 @@ class Answers:
     async def _file(self, request: Request) -> Response:
         name, size, pieces = await run_in_threadpool(self._site.file, request.path_params)
         headers = {**_download(name), "content-length": str(size)}
+        if request.method == "HEAD":
+            return Response(media_type="application/octet-stream", headers=headers)
         return StreamingResponse(pieces, media_type="application/octet-stream", headers=headers)
 
     async def _picture(self, request: Request) -> Response:

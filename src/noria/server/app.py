@@ -20,7 +20,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-DATA_PLANE = ("/v2", "/predict/", "/labels/")
+DATA_PLANE = ("/v2/", "/predict/", "/labels/")
 """What the addresses that models answer begin with."""
 _SITE = "noria.ui:Site"
 _PROTOCOLS = ("noria.compat.mlflow", "noria.track.api")
@@ -57,7 +57,7 @@ def create_app(
         mounted.insert(0, (DATA_PLANE, data_plane))
 
     def find(path: str) -> ASGIApp | None:
-        return next((app for prefixes, app in mounted if path.startswith(prefixes)), None)
+        return next((app for prefixes, app in mounted if f"{path}/".startswith(prefixes)), None)
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith("//"):

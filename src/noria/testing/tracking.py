@@ -251,6 +251,16 @@ class TrackingContract:
         store.write(lambda t: t.set_stages(number, DELETED, ACTIVE, None))
         assert {self.read(store, run).info.stage for run in runs} == {ACTIVE}
 
+    def test_activity_counts_the_active_runs_of_each_experiment(self, store: Tracking) -> None:
+        busy, empty = self.experiment(store, "e"), self.experiment(store, "f")
+        self.run(store, busy, started=3)
+        self.run(store, busy, started=5, ended=9, status="FINISHED")
+        self.run(store, busy, started=99, stage=DELETED)
+        with store.read() as reader:
+            found = reader.activity()
+        assert found == {busy: (2, 1, 9)}
+        assert empty not in found
+
     def test_purged_runs_leave_nothing(self, store: Tracking) -> None:
         number = self.experiment(store)
         run, other = self.run(store, number), self.run(store, number)

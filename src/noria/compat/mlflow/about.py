@@ -28,7 +28,7 @@ def server_info(services: Services, params: Params) -> dict[str, Any]:
 _REFUSED = {
     "The AI gateway is not part of Noria.": (
         ("GET POST", "/api/3.0/mlflow/gateway/{rest:path}"),
-        ("DELETE", "/api/3.0/mlflow/gateway/{rest:path}"),
+        ("DELETE PATCH", "/api/3.0/mlflow/gateway/{rest:path}"),
     ),
     "Issues are not supported.": (
         ("POST", "/api/3.0/mlflow/issues"),

@@ -23,7 +23,7 @@ from noria.compat.mlflow.fields import Field, check
 from noria.compat.mlflow.routing import Params, Request, Route, Services
 from noria.errors import NoriaError
 
-__all__ = ["Application", "application", "read_fields"]
+__all__ = ["Application", "Table", "application", "read_fields"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -41,7 +41,7 @@ _JSON = (b"content-type", b"application/json")
 _NO_SNIFF = (b"x-content-type-options", b"nosniff")
 
 
-class _Table:
+class Table:
     """Routes by method and path."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
@@ -100,7 +100,7 @@ def application(routes: Iterable[Route], services: Services) -> Application:
         routes: the whole table.
         services: what the handlers work on.
     """
-    table = _Table(routes)
+    table = Table(routes)
     pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="mlflow")
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:

@@ -52,6 +52,10 @@ opener.hidden = false;
 opener.addEventListener("click", () => keys.showModal());
 keys.querySelector("[data-close]").addEventListener("click", () => keys.close());
 
+// MLflow's clients print such addresses of what they logged.
+const printed = location.pathname === "/" ? /^#\/experiments\/(\d+)(?:\/runs\/([\w-]+))?/.exec(location.hash) : null;
+if (printed) location.replace(printed[2] ? `/runs/${printed[2]}` : `/experiments/${printed[1]}`);
+
 const twin = document.querySelector("[data-twin]");
 if (twin) twin.href += location.search;
 

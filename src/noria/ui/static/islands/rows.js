@@ -39,7 +39,8 @@ function show() {
     one.checked = selected.has(one.value);
     one.closest("tr").classList.toggle("picked", one.checked);
   }
-  form.querySelector("[data-chosen]").textContent = selected.size ? `${selected.size} selected` : "Select runs to compare";
+  const limit = selected.size > MOST ? `, at most ${MOST} can be compared` : "";
+  form.querySelector("[data-chosen]").textContent = selected.size ? `${selected.size} selected${limit}` : "Select runs to compare";
   form.querySelector("[data-clear]").hidden = selected.size === 0;
   form.querySelector("[type=submit]").disabled = selected.size < 2 || selected.size > MOST;
   try {
