@@ -19,9 +19,9 @@ _ADDRESS = re.compile(r"MLFLOW_TRACKING_URI=(http://\S+)")
 
 
 @contextmanager
-def serving(store: str, log: Path) -> Iterator[str]:
+def serving(store: str, log: Path, *more: str) -> Iterator[str]:
     """Run ``noria server`` on a store, with its words in ``log``; gives its address."""
-    command = [sys.executable, "-m", "noria.cli", "server", "--store", store, "--port", "0"]
+    command = [sys.executable, "-m", "noria.cli", "server", "--store", store, "--port", "0", *more]
     with log.open("w") as words:
         process = subprocess.Popen(command, stdout=words, stderr=words, env={**os.environ, "COLUMNS": "200"})
         try:
