@@ -21,6 +21,7 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python bench/start.py
 	$(BIN)/python bench/turn.py
+	$(BIN)/python bench/tracking.py
 	$(BIN)/python bench/demo.py
 
 $(VENV)/bin/python:

@@ -151,7 +151,7 @@ def test_a_newer_schema_is_refused(url: str) -> None:
     import psycopg
 
     with psycopg.connect(url) as connection:
-        connection.execute("INSERT INTO tracking.migrations (number) VALUES (99)")
+        connection.execute("INSERT INTO noria_tracking.migrations (number) VALUES (99)")
     with pytest.raises(StoreError, match="newer Noria"):
         Database(url, "tracking")
 
@@ -163,3 +163,56 @@ def test_a_whole_store_opens_on_an_address(url: str, tmp_path: Path) -> None:
         store = open_store(url, blobs=tmp_path / "blobs")
         assert store.blobs.get(store.blobs.put(b"x")) == b"x"
         store.close()
+
+
+def test_a_write_after_the_server_was_started_again_is_taken(server: Server) -> None:
+    with closing(open_tracking(server.database())) as tracking:
+        info = a_run(0)
+        tracking.write(lambda t: t.add_run(info, {}))
+        server.stop()
+        server.start()
+        tracking.write(lambda t: t.log(info.id, tags={"after": "yes"}))
+        with tracking.read() as reader:
+            found = reader.run(info.id)
+        assert found is not None
+        assert found.tags == {"after": "yes"}
+
+
+def test_a_user_who_may_not_make_tables_can_use_them(server: Server) -> None:
+    import psycopg
+
+    url = server.database()
+    open_tracking(url).close()
+    name = url.rpartition("/")[2]
+    with psycopg.connect(url) as connection:
+        connection.execute("CREATE ROLE worker LOGIN PASSWORD 'worker'")
+        connection.execute("GRANT USAGE ON SCHEMA noria_tracking TO worker")
+        connection.execute("GRANT ALL ON ALL TABLES IN SCHEMA noria_tracking TO worker")
+        connection.execute("GRANT ALL ON ALL SEQUENCES IN SCHEMA noria_tracking TO worker")
+    with closing(open_tracking(f"postgresql://worker:worker@127.0.0.1:{server.port}/{name}")) as tracking:
+        info = a_run(0)
+        tracking.write(lambda t: t.add_run(info, {}))
+        with tracking.read() as reader:
+            assert reader.info(info.id) == info
+
+
+def test_many_readers_share_a_few_connections(url: str) -> None:
+    with closing(open_tracking(url)) as tracking:
+
+        def look() -> None:
+            with tracking.read() as reader:
+                reader.experiments(["active"])
+
+        threads = [threading.Thread(target=look) for _ in range(200)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        import psycopg
+
+        with psycopg.connect(url) as connection:
+            row = connection.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            ).fetchone()
+        assert row is not None
+        assert row[0] <= 10

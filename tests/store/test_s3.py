@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -105,3 +107,29 @@ def test_a_server_that_is_away_is_said(monkeypatch: pytest.MonkeyPatch, address:
 def test_an_address_that_is_none_is_said() -> None:
     with pytest.raises(StoreError, match="object store"):
         ObjectBlobs("nothing://at/all")
+
+
+def test_a_server_keeps_its_artifacts_in_the_bucket(address: str, tmp_path: Path) -> None:
+    import urllib.request
+
+    command = [sys.executable, "-m", "noria.cli", "server", "--store", str(tmp_path / "store"), "--port", "0"]
+    prefix, data = new_id(), b"weights" * 1_000_000
+    server = subprocess.Popen([*command, "--blobs", f"{address}/{prefix}"], stderr=subprocess.PIPE, text=True)
+    assert server.stderr is not None
+    try:
+        said = server.stderr.readline() + server.stderr.readline()
+        found = re.search(r"MLFLOW_TRACKING_URI=(http://\S+)", said)
+        assert found is not None, said
+        place = f"{found[1]}/api/2.0/mlflow-artifacts/artifacts/0/model/weights.bin"
+        urllib.request.urlopen(urllib.request.Request(place, data=data, method="PUT"), timeout=60).close()
+        with urllib.request.urlopen(place, timeout=60) as answer:
+            assert answer.read() == data
+        part = urllib.request.Request(place, headers={"Range": "bytes=7-13"})
+        with urllib.request.urlopen(part, timeout=60) as answer:
+            assert (answer.status, answer.read()) == (206, b"weights")
+    finally:
+        server.terminate()
+        server.communicate(timeout=60)
+    blobs = ObjectBlobs(f"{address}/{prefix}")
+    assert [blobs.size(digest) for digest in blobs.digests()] == [len(data)]
+    assert not (tmp_path / "store" / "blobs").exists()

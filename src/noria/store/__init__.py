@@ -61,7 +61,6 @@ def _open_postgres(url: str, blobs: str | Path | None) -> Store:
     from noria.store.postgres import open_ledger, open_predictions, open_tracking
 
     local = Path(os.environ.get("XDG_STATE_HOME", Path.home() / ".local" / "state")) / "noria"
-    local.mkdir(parents=True, exist_ok=True, mode=0o700)
     with ExitStack() as opened:
         ledger = open_ledger(url)
         opened.callback(ledger.close)
@@ -69,6 +68,7 @@ def _open_postgres(url: str, blobs: str | Path | None) -> Store:
         opened.callback(predictions.close)
         tracking = open_tracking(url)
         opened.callback(tracking.close)
+        local.mkdir(parents=True, exist_ok=True, mode=0o700)
         found = Store(ledger, _blobs_at(files), predictions, tracking, local)
         opened.pop_all()
     return found

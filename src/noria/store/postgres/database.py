@@ -29,6 +29,7 @@ T = TypeVar("T")
 _GROUP = 256
 _TRIES = 5
 _CONNECT_SECONDS = 10
+_READERS = 8
 _AGAIN = (errors.SerializationFailure, errors.DeadlockDetected)
 
 
@@ -96,7 +97,7 @@ class Database:
 
     Args:
         url: ``postgresql://USER:PASSWORD@HOST:PORT/DATABASE``.
-        schema: the schema, which names the folder of migrations too.
+        part: what is kept there: names the schema, and the folder of migrations.
         alone: changes of all processes are made one after another.
 
     Raises:
@@ -105,8 +106,9 @@ class Database:
 
     dialect = "postgresql"
 
-    def __init__(self, url: str, schema: str, *, alone: bool = False) -> None:
-        self._url, self._schema, self._alone = url, schema, alone
+    def __init__(self, url: str, part: str, *, alone: bool = False) -> None:
+        self._url, self._part, self._schema, self._alone = url, part, f"noria_{part}", alone
+        self._reading = threading.BoundedSemaphore(_READERS)
         self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
         self._readers: queue.SimpleQueue[psycopg.Connection[Any]] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -129,9 +131,14 @@ class Database:
         return raw
 
     def _migrate(self) -> None:
-        folder = resources.files(__package__) / "migrations" / self._schema
+        folder = resources.files(__package__) / "migrations" / self._part
         files = sorted((f for f in folder.iterdir() if f.name.endswith(".sql")), key=lambda f: f.name)
         with self._connect() as raw, raw.transaction():
+            found = raw.execute("SELECT to_regclass('migrations')").fetchone()
+            if found and found[0] is not None:  # a user who may not make tables can use those that are there
+                row = raw.execute("SELECT max(number) FROM migrations").fetchone()
+                if row and row[0] == len(files):
+                    return
             raw.execute("SELECT pg_advisory_xact_lock(hashtext('noria migrations'))")
             raw.execute(cast("Any", f"CREATE SCHEMA IF NOT EXISTS {self._schema}"))
             raw.execute(
@@ -153,21 +160,22 @@ class Database:
         """A connection inside a read transaction: everything seen is of one moment."""
         if self._closed:
             raise StoreError("The store is closed.")
-        try:
-            raw = self._reader()
-        except psycopg.Error as error:
-            raise translate(error, self._url) from error
-        whole = False
-        try:
-            yield _Connection(raw)
-            whole = True
-        except psycopg.Error as error:
-            raise translate(error, self._url) from error
-        except BaseException:
-            whole = not raw.broken
-            raise
-        finally:
-            self._give_back(raw, whole)
+        with self._reading:
+            try:
+                raw = self._reader()
+            except psycopg.Error as error:
+                raise translate(error, self._url) from error
+            whole = False
+            try:
+                yield _Connection(raw)
+                whole = True
+            except psycopg.Error as error:
+                raise translate(error, self._url) from error
+            except BaseException:
+                whole = not raw.broken
+                raise
+            finally:
+                self._give_back(raw, whole)
 
     def _reader(self) -> psycopg.Connection[Any]:
         begin = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -221,8 +229,7 @@ class Database:
             group, going = self._group(job)
             for left in range(_TRIES, 0, -1):
                 try:
-                    if raw is None or raw.closed:
-                        raw = self._connect()
+                    raw = self._begun(raw)
                     self._commit(raw, group)
                     break
                 except Exception as error:  # noqa: BLE001 - this thread must outlive whatever happens to a group
@@ -234,6 +241,19 @@ class Database:
                         break
         if raw is not None:
             raw.close()
+
+    def _begun(self, raw: psycopg.Connection[Any] | None) -> psycopg.Connection[Any]:
+        """A connection with a transaction open: a new one if the server has let the old one go meanwhile."""
+        begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
+        if raw is not None and not raw.closed:
+            try:
+                raw.execute(begin)
+                return raw
+            except psycopg.OperationalError:
+                raw.close()
+        raw = self._connect()
+        raw.execute(begin)
+        return raw
 
     @staticmethod
     def _rolled_back(raw: psycopg.Connection[Any]) -> bool:
@@ -259,7 +279,6 @@ class Database:
     def _commit(self, raw: psycopg.Connection[Any], group: list[_Job[Any]]) -> None:
         connection = _Connection(raw)
         results: list[tuple[_Job[Any], Any, BaseException | None]] = []
-        raw.execute("BEGIN")
         if self._alone:
             raw.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [f"noria {self._schema}"])
         for job in group:

@@ -238,7 +238,7 @@ class _Transaction(_Reader):
                 [*values, body],
             )
         except self._connection.IntegrityError as error:
-            raise Conflict(f"The {shape.table} hold another record in its place ({error}).") from error
+            raise Conflict(f"The {shape.table} hold another record in its place.") from error
 
     def remove(self, kind: type[msgspec.Struct], /, **key: object) -> int:
         if kind is AuditEntry:
