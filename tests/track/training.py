@@ -59,6 +59,71 @@ def resume(store: str, run_id: str) -> None:
         run.params(again="yes")
 
 
+def aloud(store: str) -> None:
+    """Say each step, once ``log`` has returned, on standard output too."""
+    with noria.run("e", store=store, system_metrics=False) as run:
+        for step in range(10_000_000):
+            run.log(m=step)
+            os.write(1, b"%d\n" % step)
+
+
+def waits(store: str) -> None:
+    with noria.run("e", store=store, system_metrics=False) as run:
+        run.log(m=1.0)
+        print("said", flush=True)
+        threading.Event().wait(60)
+
+
+def many(store: str) -> None:
+    with noria.run("e", store=store, system_metrics=False) as run:
+        run.log({f"metric/with/a/name/of/some/length/{number}": number for number in range(50_000)}, step=1)
+        run.params({f"p{number}": "x" * 6000 for number in range(4000)})
+        run.log(after=1.0)
+
+
+def stranger(store: str) -> None:
+    """Say something of a run that no store has."""
+    try:
+        with noria.run("e", store=store, resume="0" * 32, system_metrics=False) as run:
+            for step in range(2000):
+                run.log(m=step)
+            run.artifact(b"kept", "a.txt")
+    finally:
+        flush()
+
+
+def forks(store: str) -> None:
+    """Children log to their parent's run while its threads do, and leave its ``with`` block."""
+    with noria.run("e", store=store, system_metrics=False) as run:
+        over = threading.Event()
+
+        def work(number: int) -> None:
+            while not over.is_set():
+                run.log({f"t{number}": 1.0})
+
+        workers = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+        for worker in workers:
+            worker.start()
+        for number in range(40):
+            child = os.fork()
+            if child == 0:
+                try:
+                    with run:
+                        run.log(child=float(number), step=number)
+                finally:
+                    os._exit(0)
+            assert os.waitpid(child, 0) == (child, 0)
+        over.set()
+        for worker in workers:
+            worker.join()
+
+
+def names(store: str) -> None:
+    """The command line and what is said hold bytes that are no characters."""
+    with noria.run("e", params={"p": "\udcff"}, tags={"t": "\udcff"}, store=store, system_metrics=False) as run:
+        run.input(__file__, "it's rows")
+
+
 def refused(store: str) -> None:
     with noria.run("e", store=store, system_metrics=False) as run:
         run.params(p=1)
@@ -75,6 +140,7 @@ def wrong(store: str) -> None:
             lambda: run.artifact("nowhere.txt"),
             lambda: run.artifact(b"x"),
             lambda: run.artifact(b"x", "../up"),
+            lambda: run.log(m=1.0, step=2**63),
             lambda: noria.run(store="ftp://x"),
         ):
             try:
@@ -131,6 +197,13 @@ def callback(store: str, library: str) -> None:
             xgboost.train(
                 params, matrix, 5, evals=[(matrix, "test")], verbose_eval=False, callbacks=[callbacks.xgboost(run)]
             )
+        elif library == "keras":
+            import keras
+
+            model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+            model.compile(optimizer="sgd", loss="mse")
+            run.params(optimizer="sgd", loss="mse")
+            model.fit(x, y, epochs=5, verbose=0, callbacks=[callbacks.keras(run)])
         else:
             from sklearn.linear_model import Ridge
 
@@ -146,6 +219,12 @@ if __name__ == "__main__":
         "count": count,
         "said": said,
         "resume": resume,
+        "aloud": aloud,
+        "waits": waits,
+        "many": many,
+        "stranger": stranger,
+        "forks": forks,
+        "names": names,
         "refused": refused,
         "wrong": wrong,
         "threads": threads,

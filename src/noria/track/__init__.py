@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from noria.track.client import ActiveRun, flush, run
+    from noria.track.query import history, search
 
-__all__ = ["ActiveRun", "flush", "run"]
+_HOME_OF = {"ActiveRun": "client", "flush": "client", "history": "query", "run": "client", "search": "query"}
+
+__all__ = ["ActiveRun", "flush", "history", "run", "search"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _HOME_OF:
         raise AttributeError(f"module 'noria.track' has no attribute {name!r}")
-    return getattr(importlib.import_module("noria.track.client"), name)
+    return getattr(importlib.import_module(f"noria.track.{_HOME_OF[name]}"), name)

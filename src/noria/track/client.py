@@ -14,11 +14,13 @@ import atexit
 import contextvars
 import getpass
 import hashlib
+import json
 import os
+import re
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -35,6 +37,7 @@ from noria.track.events import (
     Event,
     ParamsSet,
     PointsLogged,
+    Refused,
     RunEnded,
     RunStarted,
     TagsSet,
@@ -42,6 +45,7 @@ from noria.track.events import (
 from noria.track.senders import HttpSender, Sender, StoreSender, is_lasting
 from noria.track.spool import Spool
 from noria.track.system import Sampler
+from noria.track.where import destination
 
 __all__ = ["ActiveRun", "flush", "run"]
 
@@ -49,9 +53,12 @@ _BATCH = 2_000
 _PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _IDLE_SECONDS = 0.2
 _SYNC_SECONDS = 1.0
+_PIECE = 400
+"""Points, params or tags in one event: of the longest there may be, they still fit into one request."""
+_MOST_TOLD = 100
 _active: contextvars.ContextVar[ActiveRun | None] = contextvars.ContextVar("active_run", default=None)
 _lines: dict[str, _Line] = {}
-_opening = threading.Lock()
+_opening, _counting = threading.Lock(), threading.Lock()
 _forked = False
 
 
@@ -64,34 +71,54 @@ def _tell(what: str) -> None:
 
 
 class _Line:
-    """The way from this process to one store: a spool, and a thread that empties it."""
+    """The way from this process to one store: a spool, a thread that empties it, and one that forces it to disk."""
 
     def __init__(self, to: str) -> None:
         self.to = to
+        self.shown = re.sub(r"://[^/]*@", "://", to)  # a password is not for a terminal
         self.spool = Spool.create(to)
         self.sender: Sender | None = None
         self._store: Any = None
         self._pid = os.getpid()
-        self._wake, self._over, self._look = threading.Event(), threading.Event(), threading.Event()
-        self._look.set()
+        self._wake, self._hurry, self._over = threading.Event(), threading.Event(), threading.Event()
+        self._asked, self._looked = 1, 0
         self._trouble = ""
+        self._told: set[str] = set()
         self._idle = threading.Condition()
         # SQLite must not be opened in a forked child of a process that has it open: such a child only keeps what is
         # said, and its parent, or the next process, sends it.
         self._keeps_only = _forked and not to.startswith("http")
-        self._thread = threading.Thread(target=self._work, name=f"track to {to}", daemon=True)
+        self._thread = threading.Thread(target=self._work, name=f"track to {self.shown}", daemon=True)
+        self._disk = threading.Thread(target=self._keep, name="track to disk", daemon=True)
         if not self._keeps_only:
             self._thread.start()
+            self._disk.start()
 
     def say(self, event: Event) -> None:
         """Keep an event and have it sent."""
         self.spool.append(event)
-        self._wake.set()
+        if os.getpid() == self._pid:  # in a forked child, a thread of the parent's may hold what waking needs
+            self._wake.set()
+
+    def _keep(self) -> None:
+        while not self._over.wait(_SYNC_SECONDS):
+            self._sync()
+
+    def _sync(self) -> None:
+        try:
+            self.spool.sync()
+        except OSError as error:
+            self._tell_once(f"what is logged in {self.spool.folder} cannot be forced to disk: {error.strerror}.")
+
+    def _tell_once(self, what: str) -> None:
+        if len(self._told) < _MOST_TOLD and what not in self._told:
+            self._told.add(what)
+            _tell(what)
 
     def _open(self) -> Sender:
         if self.sender is None:
             if self.to.startswith(("http://", "https://")):
-                self.sender = HttpSender(self.to)
+                self.sender = HttpSender(self.shown)
             else:
                 from noria.store import open_store
 
@@ -100,40 +127,45 @@ class _Line:
         return self.sender
 
     def _work(self) -> None:
-        synced, failures = time.monotonic(), 0
+        failures = 0
         while True:
             try:
+                if self._looked < self._asked:
+                    self._take_up()  # first: a run that goes on here may still have to be begun
                 sent = self._send(self.spool)
-                if not sent and self._look.is_set():
-                    self._take_up()
+                if not sent:
+                    self.spool.compact()
                 failures, self._trouble = 0, ""
             except StoreError as error:
                 failures, sent, self._trouble = failures + 1, 0, str(error)
             except Exception as error:  # noqa: BLE001 - this thread must outlive whatever happens to one batch
                 failures, sent, self._trouble = failures + 1, 0, f"{type(error).__name__}: {error}"
-            if time.monotonic() - synced > _SYNC_SECONDS or self._over.is_set():
-                self.spool.sync()
-                synced = time.monotonic()
             if not sent:
-                self.spool.compact()
                 with self._idle:
                     self._idle.notify_all()
                 if self._over.is_set():
                     return
-                self._wake.wait(_PAUSES[min(failures, len(_PAUSES)) - 1] if failures else _IDLE_SECONDS)
+                if failures:  # what is logged meanwhile does not shorten the pause
+                    self._hurry.wait(_PAUSES[min(failures, len(_PAUSES)) - 1])
+                else:
+                    self._wake.wait(_IDLE_SECONDS)
+                self._hurry.clear()
                 self._wake.clear()
 
     def _take_up(self) -> None:
         """Send what processes left that ended too early."""
+        asked = self._asked
         for other in Spool.left_behind(self.to):
             try:
                 while self._send(other):
                     pass
+            except OSError as error:
+                self._tell_once(f"what is in {other.folder} cannot be read: {error.strerror}. It is left there.")
             finally:
                 lost = other.close()
             if lost:
                 _tell(f"{lost:,} bytes at the end of {other.folder} are damaged and were not sent.")
-        self._look.clear()
+        self._looked = asked
 
     def _send(self, spool: Spool) -> int:
         """Send the next events; returns how many."""
@@ -150,45 +182,62 @@ class _Line:
             if isinstance(one[0], ArtifactPut):
                 break
             batch.append(one)
-        for refused in self._open().send([event for event, _ in batch]):
+        self._deliver(spool, batch)
+        return len(batch)
+
+    def _deliver(self, spool: Spool, batch: Sequence[tuple[Event, int]]) -> None:
+        sender = self._open()
+        try:
+            found = sender.send([event for event, _ in batch])
+        except RequestError as error:  # nothing of it was taken: which event is at fault?
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                self._deliver(spool, batch[:middle])
+                self._deliver(spool, batch[middle:])
+                return
+            found = [Refused(0, str(error))]
+        for refused in found:
             self._refuse(spool, batch[refused.place][0], refused.why)
         spool.mark_sent(batch[-1][1])
-        return len(batch)
 
     def _put(self, spool: Spool, event: ArtifactPut) -> None:
         file = spool.file(event.file)
+        if not file.exists():
+            return  # it was sent before this process, or the one before it, could say so
         try:
             self._open().put(event.run, event.path, file)
-        except FileNotFoundError:
-            pass  # it was sent before this process, or the one before it, could say so
         except NoriaError as error:
             if not is_lasting(error):
                 raise
-            self._refuse(spool, event, str(error))
-        file.unlink(missing_ok=True)
+            self._refuse(spool, event, str(error))  # the file stays beside it
+        else:
+            file.unlink(missing_ok=True)
 
     def _refuse(self, spool: Spool, event: Event, why: str) -> None:
         spool.refuse(event, why)
-        _tell(f"the store refused {type(event).__name__} of run {event.run}: {why}")
+        kept = f"It is kept in {spool.folder}."
+        self._tell_once(f"the store refused {type(event).__name__} of run {event.run}: {why.rstrip('.')}. {kept}")
 
     def look(self) -> None:
         """Have the spools of ended processes taken up."""
-        self._look.set()
+        self._asked += 1
         self._wake.set()
+        self._hurry.set()
 
     def flush(self, seconds: float) -> str:
         """Wait until everything is sent; returns why not, or nothing."""
         end = time.monotonic() + seconds
         told = time.monotonic() + 2
-        self.spool.sync()
+        self._sync()
         if self._keeps_only:
             return "it is left to the parent process"
-        while self.spool.waiting or self._look.is_set():
+        self._hurry.set()
+        while self.spool.waiting or self._looked < self._asked:
             if time.monotonic() > end:
                 return self._trouble or "it takes longer"
             if time.monotonic() > told:
                 why = f" ({self._trouble})" if self._trouble else ""
-                _tell(f"sending {self.spool.waiting:,} bytes to {self.to}{why} ...")
+                _tell(f"sending {self.spool.waiting:,} bytes to {self.shown}{why} ...")
                 told += 10
             self._wake.set()
             with self._idle:
@@ -200,37 +249,27 @@ class _Line:
         if os.getpid() != self._pid:
             return  # the spool, and the thread, are the parent's
         if self._keeps_only:
-            self.spool.sync()
+            self._sync()
             return
         self.look()  # children may have left something
         why = self.flush(seconds)
         self._over.set()
         self._wake.set()
+        self._hurry.set()
         self._thread.join(5)
+        self._disk.join(5)
         if why:
             _tell(
-                f"not everything has reached {self.to} yet: {why}. It is kept in {self.spool.folder} and goes "
+                f"not everything has reached {self.shown} yet: {why}. It is kept in {self.spool.folder} and goes "
                 "out when a run is tracked there again, or with noria.track.flush()."
             )
-        if self._thread.is_alive():
+        if self._thread.is_alive() or self._disk.is_alive():
             return
         if self.sender is not None:
             self.sender.close()
         if self._store is not None:
             self._store.close()
         self.spool.close()
-
-
-def _destination(store: str | os.PathLike[str] | None) -> str:
-    given = (
-        os.fspath(store) if store is not None else os.environ.get("NORIA_TRACKING_URI") or os.environ.get("NORIA_STORE")
-    )
-    found = given or ".noria"
-    if "://" in found:
-        if not found.startswith(("http://", "https://", "postgresql://")):
-            raise RequestError(f"'{found[:80]}' is not a store: give a folder, http://HOST:PORT or postgresql://…")
-        return found.rstrip("/")
-    return str(Path(found).resolve())
 
 
 def _line(to: str) -> _Line:
@@ -257,8 +296,8 @@ def _end_all() -> None:
 
 def _forget() -> None:
     """In a forked child: the spool and its thread are the parent's; the child takes lines of its own."""
-    global _opening, _forked
-    _opening, _forked = threading.Lock(), True
+    global _opening, _counting, _forked
+    _opening, _counting, _forked = threading.Lock(), threading.Lock(), True
     _lines.clear()
 
 
@@ -276,7 +315,7 @@ def flush(seconds: float | None = None, *, store: str | os.PathLike[str] | None 
     Returns:
         Whether everything is there.
     """
-    lines = [_line(_destination(store))] if store is not None or not _lines else list(_lines.values())
+    lines = [_line(destination(store))] if store is not None or not _lines else list(_lines.values())
     limit = _flush_seconds() if seconds is None else seconds
     for line in lines:
         line.look()
@@ -285,7 +324,7 @@ def flush(seconds: float | None = None, *, store: str | os.PathLike[str] | None 
 
 
 def _text(value: object) -> str:
-    return value if isinstance(value, str) else str(value)
+    return str(value).encode(errors="replace").decode()  # names of files may hold what is no character
 
 
 class ActiveRun:
@@ -298,7 +337,7 @@ class ActiveRun:
 
     def __init__(self, experiment: str, run: str, line: _Line, sampler: bool) -> None:
         self.id, self.experiment = run, experiment
-        self._line = line
+        self._line, self._pid = line, os.getpid()
         self._steps: dict[str, int] = {}
         self._ended = False
         self._token: contextvars.Token[ActiveRun | None] | None = None
@@ -322,17 +361,26 @@ class ActiveRun:
         Raises:
             RequestError: a name or value that no store keeps.
         """
-        at = _now() if time is None else int(time * 1000)
+        try:
+            at = _now() if time is None else int(time * 1000)
+            given = None if step is None else int(step)
+        except (TypeError, ValueError, OverflowError):
+            given = at = -(2**63) - 1
+        if not -(2**63) <= (given or 0) < 2**63 or at >= 2**63:
+            raise RequestError(f"Step and time must be numbers of at most 64 bits, not {step!r} and {time!r}.")
         points = []
         for key, value in {**(values or {}), **more}.items():
-            place = self._steps.get(key, -1) + 1 if step is None else int(step)
-            self._steps[key] = place
             try:
-                points.append(Point(key, float(value), at, place))
-            except (TypeError, ValueError):
+                number = float(value)
+            except (TypeError, ValueError, OverflowError):
                 raise RequestError(f"Metric '{key}' must be a number, not {type(value).__name__}.") from None
+            with _counting:  # two threads that log one metric at once take two steps
+                place = self._steps.get(key, -1) + 1 if given is None else given
+                self._steps[key] = place
+            points.append(Point(key, number, at, place))
         verbs.check_points(points)
-        self._say(PointsLogged(self.id, [(p.key, p.value, p.time, p.step) for p in points]))
+        for start in range(0, len(points), _PIECE):
+            self._say(PointsLogged(self.id, [(p.key, p.value, p.time, p.step) for p in points[start : start + _PIECE]]))
 
     def params(self, values: Mapping[str, object] | None = None, /, **more: object) -> None:
         """Log params, each once for the whole run.
@@ -340,8 +388,10 @@ class ActiveRun:
         Raises:
             RequestError: a name that no store keeps.
         """
-        given = {key: _text(value) for key, value in {**(values or {}), **more}.items()}
-        self._say(ParamsSet(self.id, verbs.checked(params=list(given.items())).params))
+        given = [(key, _text(value)) for key, value in {**(values or {}), **more}.items()]
+        found = list(verbs.checked(params=given).params.items())
+        for start in range(0, len(found), _PIECE):
+            self._say(ParamsSet(self.id, dict(found[start : start + _PIECE])))
 
     def tags(self, values: Mapping[str, object] | None = None, /, **more: object) -> None:
         """Set tags; a later value replaces an earlier one.
@@ -349,8 +399,10 @@ class ActiveRun:
         Raises:
             RequestError: a name that no store keeps.
         """
-        given = {key: _text(value) for key, value in {**(values or {}), **more}.items()}
-        self._say(TagsSet(self.id, verbs.checked(tags=list(given.items())).tags))
+        given = [(key, _text(value)) for key, value in {**(values or {}), **more}.items()]
+        found = list(verbs.checked(tags=given).tags.items())
+        for start in range(0, len(found), _PIECE):
+            self._say(TagsSet(self.id, dict(found[start : start + _PIECE])))
 
     def artifact(self, source: str | os.PathLike[str] | bytes, name: str | None = None) -> None:
         """Keep a file, a folder with all in it, or bytes, as they are now.
@@ -398,11 +450,11 @@ class ActiveRun:
     @property
     def url(self) -> str:
         """The run's page on the server; empty without one."""
-        return f"{self._line.to}/runs/{self.id}" if self._line.to.startswith("http") else ""
+        return f"{self._line.shown}/runs/{self.id}" if self._line.to.startswith("http") else ""
 
     def end(self, status: str = "FINISHED") -> None:
-        """End the run: ``FINISHED``, ``FAILED`` or ``KILLED``."""
-        if not self._ended:
+        """End the run: ``FINISHED``, ``FAILED`` or ``KILLED``. Only the process that began it does."""
+        if not self._ended and os.getpid() == self._pid:
             if self._sampler is not None:
                 self._sampler.stop()
             self._say(RunEnded(self.id, status, _now()))
@@ -425,7 +477,7 @@ class ActiveRun:
         ended = (
             "FINISHED" if kind is None else "KILLED" if issubclass(kind, KeyboardInterrupt | SystemExit) else "FAILED"
         )
-        if error is not None and ended == "FAILED":
+        if error is not None and ended == "FAILED" and os.getpid() == self._pid:
             self.tags({"noria.failure": f"{type(error).__name__}: {error}"[:2000]})
         self.end(ended)
 
@@ -438,7 +490,7 @@ def _dataset(data: object, name: str) -> TrackedDataset:
         if not path.is_file():
             raise RequestError(f"There is no file {path}.")
         digest = digest_file(path)
-        return TrackedDataset(name, digest.partition(":")[2][:36], "local", f'{{"path": {str(path.resolve())!r}}}')
+        return TrackedDataset(name, digest.partition(":")[2][:36], "local", json.dumps({"path": _text(path.resolve())}))
     from noria.frames.convert import from_any
     from noria.frames.digest import frame_digest
 
@@ -453,7 +505,8 @@ def _source_tags() -> tuple[dict[str, str], bytes]:
     entry = sys.argv[0] if sys.argv and sys.argv[0] else "interactive"
     folder = Path(entry).resolve().parent if Path(entry).exists() else Path.cwd()
     commit, dirty, diff = git_state(folder)
-    tags = {"mlflow.source.name": entry, "mlflow.source.type": "LOCAL", "noria.command": " ".join(sys.argv)[:5000]}
+    command = _text(" ".join(sys.argv))[:5000]
+    tags = {"mlflow.source.name": _text(entry), "mlflow.source.type": "LOCAL", "noria.command": command}
     if commit:
         tags |= {"mlflow.source.git.commit": commit, "noria.git.dirty": str(dirty).lower()}
     return tags, diff
@@ -487,7 +540,7 @@ def run(
         RequestError: something that no store keeps.
         StoreError: the spool cannot be written.
     """
-    line = _line(_destination(store))
+    line = _line(destination(store))
     outer = parent if parent is not None else _active.get()
     above = outer.id if isinstance(outer, ActiveRun) else outer
     given = {key: _text(value) for key, value in (tags or {}).items()}
@@ -500,10 +553,18 @@ def run(
         **({"mlflow.parentRunId": above} if above else {}),
         **given,
     }
-    checked = verbs.checked(tags=list(kept.items())).tags
+    checked = verbs.checked(
+        tags=list(kept.items()), params=[(key, _text(value)) for key, value in (params or {}).items()]
+    ).tags
     begun = ActiveRun(experiment, resume or new_id(), line, system_metrics)
     started = RunStarted(
-        begun.id, experiment, name or verbs.random_name(), _user(), _now(), checked, resume is not None
+        begun.id,
+        _text(experiment),
+        _text(name) if name else verbs.random_name(),
+        _user(),
+        _now(),
+        checked,
+        resume is not None,
     )
     begun._say(started)
     if resume is None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from noria.errors import NoriaError, RequestError
+from noria.errors import NoriaError, RequestError, StoreError
 from noria.records.tracking import Input, Point, TrackedDataset
 from noria.store.tracking import Tracking, TrackingTransaction
 from noria.track import verbs
@@ -152,31 +152,29 @@ def frames(data: bytes) -> Iterator[tuple[Event, int]]:
 def apply(tracking: Tracking, events: Sequence[Event]) -> list[Refused]:
     """Apply events in order, durable on return; those that cannot be are left out and told.
 
-    Most batches are one transaction. Where one event is refused, each is given its own, so that the others are kept.
+    Most batches are one transaction. Where an event is refused, each half is given its own, and so on down to the event
+    that is at fault, so that the others are kept.
+
+    Raises:
+        StoreError: the store is at fault, and no event; some may have been applied.
     """
+    return _apply_halves(tracking, events, 0) if events else []
+
+
+def _apply_halves(tracking: Tracking, events: Sequence[Event], first: int) -> list[Refused]:
     try:
         tracking.write(lambda transaction: _apply_all(transaction, events))
-    except (RequestError, NoriaError) as error:
-        if not _is_clients(error):
-            raise
-    else:
-        return []
-    refused = []
-    for place, event in enumerate(events):
-        try:
-            tracking.write(lambda transaction, event=event: _apply_all(transaction, [event]))  # type: ignore[misc]
-        except NoriaError as error:
-            if not _is_clients(error):
-                raise
-            refused.append(Refused(place, str(error)))
-    return refused
-
-
-def _is_clients(error: NoriaError) -> bool:
-    """Whether the event is at fault, and not the store."""
-    from noria.errors import StoreError
-
-    return not isinstance(error, StoreError)
+    except StoreError:
+        raise
+    except NoriaError as error:
+        if len(events) == 1:
+            return [Refused(first, str(error))]
+        middle = len(events) // 2
+        return [
+            *_apply_halves(tracking, events[:middle], first),
+            *_apply_halves(tracking, events[middle:], first + middle),
+        ]
+    return []
 
 
 def _apply_all(transaction: TrackingTransaction, events: Sequence[Event]) -> None:
@@ -216,7 +214,9 @@ def _apply(transaction: TrackingTransaction, event: Event) -> None:
 
 
 def _start(transaction: TrackingTransaction, event: RunStarted) -> None:
-    if event.resume or transaction.info(event.run) is not None:
+    if not event.resume and transaction.info(event.run) is not None:
+        return  # said before: what came of the run since then stays
+    if event.resume:
         verbs.update_run(transaction, event.run, status="RUNNING")
         if event.tags:
             verbs.log(transaction, event.run, verbs.checked(tags=list(event.tags.items())))

@@ -6,12 +6,12 @@ import http.client
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from noria.errors import NoriaError, NotFound, RequestError, StoreBusy, StoreError
+from noria.errors import Denied, NoriaError, NotFound, RequestError, StoreBusy, StoreError
 from noria.store.ports import Blobs
 from noria.store.tracking import Artifact, Tracking
 from noria.track import verbs
@@ -33,6 +33,7 @@ class Sender(Protocol):
 
         Raises:
             StoreError: nothing is known of them; send them again.
+            RequestError: so many, or one of them, cannot be sent at all.
         """
         ...
 
@@ -125,6 +126,8 @@ class HttpSender:
         why = _reason(data) or f"status {answer.status}"
         if answer.status == 404:
             raise NotFound(why)
+        if answer.status in (401, 403, 407):
+            raise Denied(f"{self._address} does not let this be done: {why}")
         if 400 <= answer.status < 500 and answer.status not in (408, 421, 425, 429):
             raise RequestError(why)
         raise StoreError(f"{self._address} cannot keep this now: {why}")
@@ -136,13 +139,15 @@ class HttpSender:
             data = self._call("POST", EVENTS_PATH, body, Content_Type="application/msgpack")
         except NotFound as error:
             raise StoreError(f"{self._address} is not a Noria server.") from error
+        except Denied as error:  # a person may put it right: no event is at fault
+            raise StoreError(str(error)) from error
         return msgspec.json.decode(data, type=_Answer).refused
 
     def put(self, run: str, path: str, file: Path) -> None:
         """Upload a file of a run."""
         root = self._roots.get(run)
         if root is None:
-            found = json.loads(self._call("GET", f"/api/2.0/mlflow/runs/get?run_id={quote(run)}"))
+            found = self.get(f"/api/2.0/mlflow/runs/get?run_id={quote(run)}")
             root = str(found["run"]["info"]["artifact_uri"])
             if not root.startswith(_PROXY):
                 raise RequestError("The artifacts of this run are kept elsewhere.")
@@ -150,7 +155,22 @@ class HttpSender:
         place = quote(f"{root.removeprefix(_PROXY)}/{clean_path(path)}")
         with file.open("rb") as handle:
             size = str(file.stat().st_size)
-            self._call("PUT", f"/api/2.0/mlflow-artifacts/artifacts/{place}", handle, Content_Length=size)
+            try:
+                self._call("PUT", f"/api/2.0/mlflow-artifacts/artifacts/{place}", handle, Content_Length=size)
+            except Denied as error:
+                raise StoreError(str(error)) from error
+
+    def get(self, path: str) -> Any:
+        """The JSON at an address of the server.
+
+        Raises:
+            NotFound, RequestError, StoreError: as the server says.
+        """
+        return json.loads(self._call("GET", path))
+
+    def post(self, path: str, body: object) -> Any:
+        """The JSON that the server answers to a JSON body; raises as ``get``."""
+        return json.loads(self._call("POST", path, json.dumps(body).encode(), Content_Type="application/json"))
 
     def address(self, run: str) -> str:
         """The run's page."""

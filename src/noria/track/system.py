@@ -6,6 +6,9 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+
+from noria.errors import NoriaError
 
 __all__ = ["Sampler", "sample"]
 
@@ -22,31 +25,46 @@ class _Counters:
 
         self._psutil = psutil
         self._process = psutil.Process()
-        self._process.cpu_percent(None)
-        psutil.cpu_percent(None)
+        with suppress(OSError, RuntimeError, psutil.Error):  # the first reading of a share is of no use
+            self._processor()
         self._card = shutil.which("nvidia-smi")
 
     def read(self) -> dict[str, float]:
         """Readings by name: shares in percent, sizes in MiB, network and disk in MiB since the machine's start."""
-        of = self._psutil
-        memory = of.virtual_memory()
-        found = {
-            "cpu_percent": of.cpu_percent(None),
+        found: dict[str, float] = {}
+        for part in (self._processor, self._memory, self._disk, self._traffic, self._network, self._cards):
+            # A container or a sandbox may hide any of them: the others are still read.
+            with suppress(OSError, RuntimeError, self._psutil.Error):
+                found |= part()
+        return found
+
+    def _processor(self) -> dict[str, float]:
+        return {
+            "cpu_percent": self._psutil.cpu_percent(None),
             "process_cpu_percent": self._process.cpu_percent(None),
+        }
+
+    def _memory(self) -> dict[str, float]:
+        memory = self._psutil.virtual_memory()
+        return {
             "memory_percent": memory.percent,
             "memory_used_mib": memory.used / _MIB,
             "process_memory_mib": self._process.memory_info().rss / _MIB,
-            "disk_percent": of.disk_usage("/").percent,
         }
-        disk, network = of.disk_io_counters(), of.net_io_counters()
-        if disk is not None:
-            found |= {"disk_read_mib": disk.read_bytes / _MIB, "disk_written_mib": disk.write_bytes / _MIB}
-        if network is not None:
-            found |= {
-                "network_received_mib": network.bytes_recv / _MIB,
-                "network_sent_mib": network.bytes_sent / _MIB,
-            }
-        return found | self._cards()
+
+    def _disk(self) -> dict[str, float]:
+        return {"disk_percent": self._psutil.disk_usage("/").percent}
+
+    def _traffic(self) -> dict[str, float]:
+        disk = self._psutil.disk_io_counters()
+        if disk is None:
+            return {}
+        return {"disk_read_mib": disk.read_bytes / _MIB, "disk_written_mib": disk.write_bytes / _MIB}
+
+    def _network(self) -> dict[str, float]:
+        network = self._psutil.net_io_counters()
+        found = {"network_received_mib": network.bytes_recv, "network_sent_mib": network.bytes_sent} if network else {}
+        return {name: size / _MIB for name, size in found.items()}
 
     def _cards(self) -> dict[str, float]:
         if self._card is None:
@@ -89,6 +107,11 @@ class Sampler:
 
     def _work(self) -> None:
         while not self._over.wait(self._every):
+            self._read()
+
+    def _read(self) -> None:
+        # A full disk is told by what the training itself logs.
+        with suppress(NoriaError):
             self._take({f"system/{name}": value for name, value in self._counters.read().items()})
 
     def stop(self) -> None:
@@ -96,4 +119,4 @@ class Sampler:
         if not self._over.is_set():
             self._over.set()
             self._thread.join()
-            self._take({f"system/{name}": value for name, value in self._counters.read().items()})
+            self._read()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from noria.errors import RequestError
 from noria.records.tracking import Point, TrackedRun
 from noria.store.tracking import TrackingReader
-from noria.track.history import sample
+from noria.track.sampling import sample
 from noria.ui.ask import Ask
 from noria.ui.chart import Chart, Series, align
 

@@ -18,7 +18,7 @@ from noria.records.tracking import RUN_STATUSES, Input, ModelLink, ModelPoint, O
 from noria.store.tracking import TrackingChange, TrackingTransaction
 from noria.track import verbs
 from noria.track.grammar import TARGETS, parse, parse_order
-from noria.track.history import sample
+from noria.track.sampling import sample
 
 __all__ = ["ROUTES", "fast_batch"]
 
