@@ -12,6 +12,16 @@ _lock = threading.Lock()
 _last = 0
 
 
+def _renew() -> None:
+    """In a forked child: another thread of the parent's may have held the lock."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
+
+
 def new_id() -> str:
     """A new identifier: 48 bits of milliseconds, 16 bits of order within them, 64 random bits.
 

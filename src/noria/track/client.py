@@ -474,9 +474,11 @@ class ActiveRun:
     ) -> None:
         if self._token is not None:
             _active.reset(self._token)
-        ended = (
-            "FINISHED" if kind is None else "KILLED" if issubclass(kind, KeyboardInterrupt | SystemExit) else "FAILED"
-        )
+        ended = "FAILED"
+        if kind is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
+            ended = "FINISHED"
+        elif issubclass(kind, KeyboardInterrupt | SystemExit):
+            ended = "KILLED"
         if error is not None and ended == "FAILED" and os.getpid() == self._pid:
             self.tags({"noria.failure": f"{type(error).__name__}: {error}"[:2000]})
         self.end(ended)
