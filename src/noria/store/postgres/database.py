@@ -1,6 +1,8 @@
 """One PostgreSQL database: migrations, consistent reads, and one writer thread a process that commits in groups.
 
 ``synchronous_commit`` is on: a commit that returned survives power loss, as far as the server's disk keeps its word.
+Groups of several processes are serializable. One that meets another's rows gives way and is run again with no other
+beside it: waiting ends in deadlocks, which the server looks for once a second only.
 Statements come with ``?`` for values and are given on with ``%s``.
 """
 
@@ -15,10 +17,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 from typing import Any, Generic, TypeVar, cast
-from urllib.parse import urlsplit
 
 import psycopg
 from psycopg import errors
+from psycopg.conninfo import conninfo_to_dict
 
 from noria.errors import StoreBusy, StoreError, StoreFull, StoreReadOnly
 
@@ -27,38 +29,59 @@ __all__ = ["Database", "translate"]
 T = TypeVar("T")
 
 _GROUP = 256
-_TRIES = 5
+_TRIES = 3
 _CONNECT_SECONDS = 10
 _READERS = 8
-_AGAIN = (errors.SerializationFailure, errors.DeadlockDetected)
+_READER_SECONDS = 30.0
+_GIVE_WAY = "20ms"  # so long a group waits for rows of another
+_AGAIN = (errors.SerializationFailure, errors.DeadlockDetected, errors.LockNotAvailable)
+
+
+class _Unknown(Exception):
+    """The connection was lost after COMMIT was sent and before it was answered."""
+
+
+def _check(url: str) -> None:
+    """Refuse an address that would be taken apart in the wrong places, and so show part of its password."""
+    try:
+        parts = conninfo_to_dict(url)
+        whole = all(not port or 0 < int(port) < 65536 for port in str(parts.get("port") or "").split(","))
+    except (psycopg.Error, ValueError):
+        whole = False
+    if not whole or {"@", "/"} & set(str(parts.get("dbname") or "")):
+        raise StoreError(
+            "The store's address cannot be read: give postgresql://USER:PASSWORD@HOST:PORT/DATABASE, "
+            "with %XX for signs in the password that an address cannot hold."
+        )
 
 
 def _name(url: str) -> str:
-    """The database's address without its password."""
-    parts = urlsplit(url)
-    return f"postgresql://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
+    """The database's address without user and password."""
+    parts = conninfo_to_dict(url)
+    port = f":{parts['port']}" if parts.get("port") else ""
+    return f"postgresql://{parts.get('host') or ''}{port}/{parts.get('dbname') or ''}"
 
 
 def translate(error: psycopg.Error, url: str) -> StoreError:
     """The store's own error for one of PostgreSQL's, without statements, values or passwords."""
     name = _name(url)
-    if isinstance(error, errors.DiskFull | errors.OutOfMemory):
+    text = str(error)
+    if isinstance(error, errors.DiskFull):
         return StoreFull(f"{name} has no space left. Nothing was recorded; free some space and try again.")
     if isinstance(error, errors.ReadOnlySqlTransaction | errors.InsufficientPrivilege):
         return StoreReadOnly(f"{name} may not be written by this user. Check its rights.")
-    if isinstance(error, errors.InvalidPassword | errors.InvalidAuthorizationSpecification):
-        return StoreError(f"{name} does not accept this user and password.")
-    if isinstance(error, errors.InvalidCatalogName):
-        return StoreError(f"There is no database {name}; make it with createdb.")
-    if isinstance(error, (*_AGAIN, errors.LockNotAvailable, errors.QueryCanceled)):
-        return StoreBusy(f"{name} is too busy to take this now. Nothing was recorded; try again.")
-    text = str(error)
     if "password authentication failed" in text or "no password supplied" in text:
         return StoreError(f"{name} does not accept this user and password.")
     if 'database "' in text and "does not exist" in text:
         return StoreError(f"There is no database {name}; make it with createdb.")
+    if "too many clients" in text or "remaining connection slots" in text:
+        return StoreBusy(f"{name} has no connection left. Try again; raise its max_connections or run fewer workers.")
+    if isinstance(error, (*_AGAIN, errors.QueryCanceled, errors.OutOfMemory)):
+        return StoreBusy(f"{name} is too busy to take this now. Nothing was recorded; try again.")
+    if isinstance(error, errors.ProgramLimitExceeded):
+        return StoreError(f"{name} cannot hold so long a name. Nothing was recorded.")
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
-        return StoreBusy(f"{name} does not answer. What was being recorded may or may not be; try again.")
+        return StoreBusy(f"{name} does not answer. Nothing was recorded; check that it runs, and try again.")
     return StoreError(f"{name}: {type(error).__name__}.")
 
 
@@ -98,7 +121,7 @@ class Database:
     Args:
         url: ``postgresql://USER:PASSWORD@HOST:PORT/DATABASE``.
         part: what is kept there: names the schema, and the folder of migrations.
-        alone: changes of all processes are made one after another.
+        alone: groups of all processes are made one after another.
 
     Raises:
         StoreError: the database cannot be used; says why.
@@ -114,6 +137,7 @@ class Database:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closed = False
+        _check(url)
         try:
             self._migrate()
         except psycopg.Error as error:
@@ -160,7 +184,9 @@ class Database:
         """A connection inside a read transaction: everything seen is of one moment."""
         if self._closed:
             raise StoreError("The store is closed.")
-        with self._reading:
+        if not self._reading.acquire(timeout=_READER_SECONDS):
+            raise StoreBusy(f"{_name(self._url)} is read by too many at once. Try again.")
+        try:
             try:
                 raw = self._reader()
             except psycopg.Error as error:
@@ -176,6 +202,8 @@ class Database:
                 raise
             finally:
                 self._give_back(raw, whole)
+        finally:
+            self._reading.release()
 
     def _reader(self) -> psycopg.Connection[Any]:
         begin = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -227,32 +255,30 @@ class Database:
             if job is None:
                 break
             group, going = self._group(job)
-            for left in range(_TRIES, 0, -1):
-                try:
-                    raw = self._begun(raw)
-                    self._commit(raw, group)
-                    break
-                except Exception as error:  # noqa: BLE001 - this thread must outlive whatever happens to a group
-                    if raw is not None and (raw.broken or not self._rolled_back(raw)):
-                        raw.close()
-                        raw = None
-                    if not (left > 1 and isinstance(error, _AGAIN)):
-                        self._fail(group, error)
-                        break
+            raw = self._keep(raw, [job for job in group if job.done.set_running_or_notify_cancel()])
         if raw is not None:
             raw.close()
 
-    def _begun(self, raw: psycopg.Connection[Any] | None) -> psycopg.Connection[Any]:
-        """A connection with a transaction open: a new one if the server has let the old one go meanwhile."""
-        begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
-        if raw is not None and not raw.closed:
+    def _keep(self, raw: psycopg.Connection[Any] | None, group: list[_Job[Any]]) -> psycopg.Connection[Any] | None:
+        """Commit a group, again where nothing of it can have been kept; returns the connection if it still works."""
+        for left in reversed(range(_TRIES)):
             try:
-                raw.execute(begin)
-                return raw
-            except psycopg.OperationalError:
-                raw.close()
-        raw = self._connect()
-        raw.execute(begin)
+                if raw is None:
+                    raw = self._connect()
+            except Exception as error:  # noqa: BLE001 - the writer's thread must outlive whatever happens to a group
+                self._fail(group, error)
+                break
+            try:
+                self._commit(raw, group, alone=self._alone or left < _TRIES - 1)
+                break
+            except Exception as error:  # noqa: BLE001 - likewise
+                if raw.closed or not self._rolled_back(raw):
+                    raw.close()
+                    raw = None
+                lost = raw is None and not isinstance(error, _Unknown)  # the server went before COMMIT was sent
+                if not (left and (lost or isinstance(error, _AGAIN))):
+                    self._fail(group, error)
+                    break
         return raw
 
     @staticmethod
@@ -276,24 +302,35 @@ class Database:
             group.append(more)
         return group, True
 
-    def _commit(self, raw: psycopg.Connection[Any], group: list[_Job[Any]]) -> None:
+    def _commit(self, raw: psycopg.Connection[Any], group: list[_Job[Any]], *, alone: bool) -> None:
         connection = _Connection(raw)
         results: list[tuple[_Job[Any], Any, BaseException | None]] = []
-        if self._alone:
-            raw.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [f"noria {self._schema}"])
+        # LOCK TABLE, unlike a function that locks, comes before the transaction's view of the data
+        mode, wait = ("EXCLUSIVE", "0") if alone else ("ROW SHARE", _GIVE_WAY)
+        begin = (
+            f"BEGIN ISOLATION LEVEL SERIALIZABLE; LOCK TABLE migrations IN {mode} MODE; "
+            f"SET LOCAL lock_timeout TO '{wait}'"
+        )
+        raw.execute(cast("Any", begin))
         for job in group:
             raw.execute("SAVEPOINT change")
             try:
                 value = job.change(connection)
-            except (psycopg.OperationalError, psycopg.InterfaceError):
-                raise  # the server or a lock, not the change: the group fails as one
-            except BaseException as error:  # noqa: BLE001 - goes to the caller that asked for the change
+                raw.execute("RELEASE SAVEPOINT change")
+            except BaseException as error:
+                if raw.closed or isinstance(error, _AGAIN):
+                    raise  # the server or another group, not the change
                 raw.execute("ROLLBACK TO SAVEPOINT change")
+                raw.execute("RELEASE SAVEPOINT change")
                 results.append((job, None, error))
             else:
                 results.append((job, value, None))
-            raw.execute("RELEASE SAVEPOINT change")
-        raw.execute("COMMIT")
+        try:
+            raw.execute("COMMIT")
+        except psycopg.Error as error:
+            if raw.closed:
+                raise _Unknown from error
+            raise
         for job, value, failure in results:
             if isinstance(failure, psycopg.Error):
                 failure = translate(failure, self._url)
@@ -304,6 +341,11 @@ class Database:
 
     def _fail(self, group: list[_Job[Any]], error: Exception) -> None:
         failure = translate(error, self._url) if isinstance(error, psycopg.Error) else error
+        if isinstance(error, _Unknown):
+            failure = StoreError(
+                f"{_name(self._url)} went away while it was recording. What was sent may be kept or not: look before "
+                "sending it again."
+            )
         for job in group:
             if not job.done.done():
                 job.done.set_exception(failure)

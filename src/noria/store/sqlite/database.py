@@ -229,6 +229,8 @@ class Database:
         connection.execute("BEGIN IMMEDIATE")
         results: list[tuple[_Job[Any], Any, BaseException | None]] = []
         for job in group:
+            if not job.done.set_running_or_notify_cancel():
+                continue  # nobody waits for it any more; from here on it cannot be cancelled
             connection.execute("SAVEPOINT change")
             try:
                 value = job.change(connection)
