@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from noria.core.ids import new_id
-from noria.errors import NotFound, StoreError
+from noria.errors import MissingExtra, NotFound, StoreError
 from noria.store.object_store import ObjectBlobs
 from noria.testing.contracts import BlobsContract
 
@@ -102,6 +102,23 @@ def test_a_server_that_is_away_is_said(monkeypatch: pytest.MonkeyPatch, address:
     with pytest.raises(StoreError) as caught:
         blobs.put(b"x")
     assert not isinstance(caught.value, NotFound)
+
+
+def test_a_file_of_many_parts(address: str) -> None:
+    blobs = ObjectBlobs(f"{address}/{new_id()}")
+    writer, piece = blobs.writer(), bytes(range(256)) * 4096
+    for _ in range(40):
+        writer.write(piece)
+    digest, size = writer.commit()
+    assert (size, blobs.size(digest)) == (40 * len(piece), 40 * len(piece))
+    assert sum(map(len, blobs.read(digest))) == size  # checked as it is read
+    assert b"".join(blobs.read(digest, 9_000_000, 9_000_512)) == (piece * 10)[9_000_000:9_000_512]
+
+
+def test_a_package_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(MissingExtra, match=r"noria\[s3\]"):
+        ObjectBlobs("s3://bucket")
 
 
 def test_an_address_that_is_none_is_said() -> None:

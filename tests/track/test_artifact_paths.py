@@ -32,6 +32,7 @@ def test_what_is_taken_stays_inside_however_it_is_escaped(text: str, times: int)
         assert "\\" not in text
         assert ".." not in text.split("/")
         assert posixpath.normpath(text) == text
+        assert not any(part[1:2] == ":" and part[0].isascii() and part[0].isalpha() for part in text.split("/"))
         assert not any(unicodedata.category(sign) == "Cc" for sign in text)
         text = unquote(text)
 
@@ -47,6 +48,31 @@ def test_ordinary_names_of_any_script_are_taken_as_they_are(parts: list[str]) ->
     "path", ["100%", "a%20b", "50%-off.txt", "report (1).pdf", "日本/語.txt", "a..b", "...", "v1.0"]
 )
 def test_names_that_only_look_odd_are_taken(path: str) -> None:
+    assert clean_path(path) == path
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "C:/x",
+        "run/C:/x",
+        "run/c:x",
+        "a\u00adb",
+        "a\u2066b",
+        "a\u206ab",
+        "a\ufff9b",
+        "a\U000e0041b",
+        "a\u2028b",
+        "x/%43:/y",
+    ],
+)
+def test_drives_and_signs_that_cannot_be_seen_are_refused_in_every_part(path: str) -> None:
+    with pytest.raises(RequestError):
+        clean_path(path)
+
+
+@pytest.mark.parametrize("path", ["می\u200cخواهم.txt", "👩\u200d🔬.png", "t10:0.json", "at 12:30"])
+def test_joiners_and_colons_that_are_no_drive_are_taken(path: str) -> None:
     assert clean_path(path) == path
 
 

@@ -16,6 +16,9 @@ from noria.store.files import store_error
 __all__ = ["ObjectBlobs"]
 
 _PIECE = 2**20
+_PART = 5 * 2**20  # S3 takes no smaller one
+_MOST_PARTS = 10_000  # S3 takes no more of one object
+_PARTS_AT_ONCE = 3  # each is held in memory
 
 
 class ObjectBlobs:
@@ -167,7 +170,13 @@ class ObjectBlobWriter:
         try:
             self._file.seek(0)
             with self._blobs._translated("store a file"):
-                self._blobs._of.put(self._blobs._store, self._blobs._key(digest), self._file)
+                self._blobs._of.put(
+                    self._blobs._store,
+                    self._blobs._key(digest),
+                    self._file,
+                    chunk_size=max(_PART, self._size // _MOST_PARTS + 1),
+                    max_concurrency=_PARTS_AT_ONCE,
+                )
         except OSError as error:
             raise StoreFull(f"The file could not be uploaded: {error.strerror}.") from error
         finally:

@@ -405,6 +405,15 @@ class BlobsContract:
         writer.abort()
         assert list(blobs.digests()) == []
 
+    def test_nobody_sees_a_blob_before_it_is_committed(self, blobs: Blobs) -> None:
+        writer = blobs.writer()
+        writer.write(b"x" * 3_000_000)
+        digest = digest_bytes(b"x" * 3_000_000)
+        assert not blobs.has(digest)
+        assert list(blobs.digests()) == []
+        writer.commit()
+        assert list(blobs.digests()) == [digest]
+
     def test_reading_in_pieces_and_ranges(self, blobs: Blobs) -> None:
         data = bytes(range(256)) * 20_000
         digest = blobs.put(data)

@@ -14,10 +14,10 @@ __all__ = ["MAX_PART", "MAX_PATH", "clean_path", "find_artifact", "list_folder"]
 MAX_PATH = 4_000
 MAX_PART = 1_000
 _DRIVE = re.compile(r"[A-Za-z]:")
-# marks that turn the order of letters round, or cannot be seen: a name must read as it is
-_HIDDEN = frozenset(
-    "\u061c\u200b\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
-)
+# a name must read as it is: nothing that turns the order of letters round, or cannot be seen, but for the joiners
+# that some scripts and emoji are written with
+_HIDDEN = ("Cc", "Cf", "Zl", "Zp")
+_JOINERS = "\u200c\u200d"
 _ESCAPES = 16
 
 
@@ -65,15 +65,17 @@ def _problem(path: str) -> str:
         return "it is not valid UTF-8"
     if "\\" in path:
         return "it holds a back-slash"
-    if any(unicodedata.category(sign) == "Cc" or sign in _HIDDEN for sign in path):
+    if any(unicodedata.category(sign) in _HIDDEN and sign not in _JOINERS for sign in path):
         return "it holds a control or invisible character"
-    if path.startswith("/") or _DRIVE.match(path):
+    if path.startswith("/"):
         return "it is absolute"
     for part in path.split("/"):
         if not part:
             return "it holds an empty name"
         if part.strip() in (".", ".."):
             return "it holds '.' or '..'"
+        if _DRIVE.match(part):  # a client that saves it by the rest of its path would leave its folder
+            return "it holds the letter of a drive"
         if len(part.encode()) > MAX_PART:
             return f"a name in it is longer than {MAX_PART} bytes"
     return ""

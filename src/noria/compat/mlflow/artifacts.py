@@ -35,6 +35,9 @@ _PIECE = 4 * 2**20
 _MOST_PARTS = 10_000
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _UPLOADS = "\x01uploads"  # no client can name it: its paths hold no control character
+_PART_NUMBER = re.compile(r"[1-9][0-9]{0,5}")
+_ROOT = re.compile(r"(.*/)?(m-)?[0-9a-f]{32}/artifacts(/.*)?")
+_NO_PARTS = "Multipart upload is not supported for the current artifact repository"
 _UPLOAD_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -327,7 +330,9 @@ def remove(services: Services, params: Params) -> Any:
 async def begin_parts(request: Request) -> None:
     """Where to send the parts of a large file: addresses of this server, as the client calls it."""
     services, params = request.services, await read_fields(request, _BEGIN)
-    _whole_path({**request.path, **params})
+    if not _ROOT.fullmatch(_whole_path({**request.path, **params}).rpartition("/")[0]):
+        # old clients leave out where the run's artifacts are; at these words they send the file whole, to its place
+        raise WireError("NOT_IMPLEMENTED", f"{_NO_PARTS}: only for artifacts of a run or a logged model.")
     upload_id = new_id()
     empty = await asyncio.get_running_loop().run_in_executor(None, services.blobs.put, b"")
     made = Artifact(f"{_UPLOADS}/{upload_id}/0", empty, 0, services.now_ms())
@@ -356,12 +361,12 @@ def _upload_folder(services: Services, upload_id: str) -> str:
 async def take_part(request: Request) -> None:
     """Keep one part."""
     loop = asyncio.get_running_loop()
-    number = request.path["number"]
-    if not number.isascii() or not number.isdigit() or not 1 <= int(number[:9]) <= _MOST_PARTS:
+    if not _PART_NUMBER.fullmatch(request.path["number"]) or int(request.path["number"]) > _MOST_PARTS:
         raise RequestError("Invalid part number.")
+    number = int(request.path["number"])
     folder = await loop.run_in_executor(None, _upload_folder, request.services, request.path["upload_id"])
     digest, size = await _stored(request)
-    made = Artifact(f"{folder}/{int(number)}", digest, size, request.services.now_ms())
+    made = Artifact(f"{folder}/{number}", digest, size, request.services.now_ms())
     await asyncio.wrap_future(request.services.tracking.submit(lambda transaction: transaction.put_artifact(made)))
     await _json(request, b"{}", (b"etag", f'"{digest.partition(":")[2]}"'.encode()))
 
