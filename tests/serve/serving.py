@@ -15,7 +15,7 @@ from typing import Any
 
 from noria.loop.staging import worker_command
 from noria.records import Deployment, ModelVersion, Route
-from noria.serve import Plane, data_plane
+from noria.serve import DataPlane, Plane
 from noria.serve.listen import ServerThread
 from noria.store import Store
 
@@ -127,7 +127,7 @@ class Served:
     @contextmanager
     def up(self) -> Iterator[Served]:
         plane = Plane(self.store, Clock(), worker_command(self.store), lambda: dict(self.deployments), refresh_s=0.05)
-        with ServerThread(data_plane(plane), plane) as server:
+        with ServerThread(DataPlane(plane)) as server:
             self.port, self.plane = server.port, plane
             yield self
 

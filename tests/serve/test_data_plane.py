@@ -119,7 +119,7 @@ def test_a_body_that_is_no_records_is_refused(steady: Served, body: bytes) -> No
 
 
 def test_too_large_bodies_and_batches_are_refused_and_the_server_goes_on(steady: Served) -> None:
-    huge = steady.request("POST", "/predict/churn", b'[{"city": "' + b"x" * 40 * 2**20 + b'"}]')
+    huge = steady.request("POST", "/predict/churn", b'[{"city": "' + b"x" * 100 * 2**20 + b'"}]')
     assert huge.status == 413
     many = steady.post("/predict/churn", [GOOD] * 10_001)
     assert many.status == 413

@@ -25,7 +25,7 @@ from serving import Clock, Served
 
 from noria.errors import Conflict, ModelError
 from noria.records import Deployment, Field, ModelVersion, Route, Signature
-from noria.serve import Plane, choose, data_plane
+from noria.serve import DataPlane, Plane, choose
 from noria.serve.listen import ServerThread, listen
 from noria.serve.rules import key_text
 from noria.store import Store
@@ -225,7 +225,7 @@ def test_a_server_that_cannot_start_says_why_and_leaves_nothing(
         raise ModelError("cannot be read")
 
     plane = Plane(store, Clock(), ["false"], unreadable)
-    server = ServerThread(data_plane(plane), plane)
+    server = ServerThread(DataPlane(plane))
     with pytest.raises(ModelError, match="cannot be read"), server:
         pass
     listen("127.0.0.1", server.port).close()
@@ -239,7 +239,7 @@ def test_a_model_process_that_never_comes_up_is_said(
     deployment = Deployment("churn", 1, NOW, (Route(1, versions[0].bundle, "champion", 100.0),))
     plane = Plane(store, Clock(), command, lambda: {"churn": deployment})
     found = Served(store, versions)
-    with ServerThread(data_plane(plane), plane) as server:
+    with ServerThread(DataPlane(plane)) as server:
         found.port = server.port
         reply = found.post("/predict/churn", GOOD)
         assert reply.status == 503

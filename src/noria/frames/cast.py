@@ -13,7 +13,7 @@ from noria.records import Field
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["cast_values", "dtype_of"]
+__all__ = ["cast_values", "checker", "dtype_of"]
 
 _LONGEST_TEXT = 100_000
 _LARGEST_FLOAT32 = 3.4028234663852886e38
@@ -21,6 +21,7 @@ _PLAIN = frozenset(
     ("Boolean", "Categorical", "Date", "Float32", "Float64", "Int8", "Int16", "Int32", "Int64", "Int128",
      "Time", "UInt8", "UInt16", "UInt32", "UInt64")
 )  # fmt: skip
+_WHOLE = frozenset(("Int8", "Int16", "Int32", "Int64", "Int128", "UInt8", "UInt16", "UInt32", "UInt64"))
 _short = Repr()
 _short.maxstring = _short.maxother = _short.maxlong = 60
 
@@ -55,7 +56,7 @@ def cast_values(values: Sequence[Any], field: Field) -> tuple[pl.Series, list[di
         return whole, []
     problems: list[dict[str, object]] = []
     checked: list[Any] = []
-    check = _checker(kind)
+    check = checker(field.dtype)
     for place, value in enumerate(values):
         found, problem = check(value) if value is not None else (None, "")
         if problem:
@@ -96,27 +97,20 @@ def _times(values: list[Any], name: str, kind: pl.Datetime) -> pl.Series:
     return plain.dt.replace_time_zone("UTC").cast(kind) if kind.time_zone else plain.cast(kind)
 
 
-def _checker(kind: pl.DataType) -> Callable[[Any], Found]:
-    import polars as pl
-
-    if kind.is_integer():
-        bits = int("".join(filter(str.isdigit, str(kind))))
-        low, high = (0, 2**bits - 1) if kind.is_unsigned_integer() else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+def checker(dtype: str) -> Callable[[Any], Found]:
+    """What one value that is not null becomes in a column of this type; needs no Polars."""
+    name = dtype.split("(")[0]
+    if name in _WHOLE:
+        unsigned, bits = name.startswith("U"), int(name.lstrip("UInt"))
+        low, high = (0, 2**bits - 1) if unsigned else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
         return lambda value: _whole(value, low, high)
-    if kind.is_float():
-        largest = _LARGEST_FLOAT32 if kind == pl.Float32 else math.inf
+    if name in ("Float32", "Float64", "Decimal"):
+        largest = _LARGEST_FLOAT32 if name == "Float32" else math.inf
         return lambda value: _number(value, largest)
-    if isinstance(kind, pl.Datetime):
-        years = (1678, 2261) if kind.time_unit == "ns" else (1, 9999)
+    if name == "Datetime":
+        years = (1678, 2261) if "'ns'" in dtype else (1, 9999)
         return lambda value: _moment(value, years)
-    checks: dict[pl.DataType, Callable[[Any], Found]] = {
-        pl.Boolean(): _truth,
-        pl.Date(): _date,
-        pl.Time(): _time,
-    }
-    if isinstance(kind, pl.Duration):
-        return _duration
-    return checks.get(kind, _text)
+    return _CHECKS.get(name, _text)
 
 
 def _shown(value: Any) -> str:
@@ -209,3 +203,11 @@ def _text(value: Any) -> Found:
         except UnicodeEncodeError:
             return None, "is not valid Unicode text"
     return value, ""
+
+
+_CHECKS: dict[str, Callable[[Any], Found]] = {
+    "Boolean": _truth,
+    "Date": _date,
+    "Time": _time,
+    "Duration": _duration,
+}

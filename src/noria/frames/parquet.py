@@ -13,9 +13,11 @@ from noria.frames.cast import cast_values, dtype_of
 from noria.records import Field
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
+    from numpy.typing import NDArray
 
-__all__ = ["cast_records", "dtype_of", "read_parquet", "schema_of", "write_parquet"]
+__all__ = ["cast_columns", "cast_records", "dtype_of", "read_parquet", "schema_of", "write_parquet"]
 
 _REPORTED = 100
 
@@ -66,6 +68,45 @@ def cast_records(
         count = f"{len(problems)} values do" if len(problems) > 1 else "A value does"
         raise RequestError(f"{count} not fit the model's signature.", problems[:_REPORTED])
     return pl.DataFrame(columns)
+
+
+def cast_columns(
+    rows: int,
+    places: Mapping[str, int],
+    matrix: NDArray[np.float64],
+    columns: Mapping[str, Sequence[Any]],
+    fields: Sequence[Field],
+) -> pl.DataFrame:
+    """A typed frame of columns that were checked already.
+
+    Args:
+        rows: how many.
+        places: columns of the matrix by name.
+        matrix: numbers, rows x places; NaN where a value is missing.
+        columns: plain values by name; they count where the matrix has the column too.
+        fields: the columns of the frame; what is in neither is null.
+
+    Raises:
+        RequestError: a value does not fit after all.
+    """
+    import polars as pl
+
+    found: list[pl.Series] = []
+    problems: list[dict[str, object]] = []
+    for field in fields:
+        if field.name in columns:
+            column, wrong = cast_values(columns[field.name], field)
+            problems += wrong
+        elif field.name in places:
+            column = pl.Series(field.name, matrix[:, places[field.name]], nan_to_null=True)
+            if field.dtype != "Float64":
+                column = column.cast(dtype_of(field.dtype))
+        else:
+            column = pl.Series(field.name, [None], dtype=dtype_of(field.dtype)).new_from_index(0, rows)
+        found.append(column)
+    if problems:
+        raise RequestError(f"{len(problems)} values do not fit the model's signature.", problems[:_REPORTED])
+    return pl.DataFrame(found)
 
 
 def _misnamed(

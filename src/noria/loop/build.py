@@ -415,6 +415,7 @@ def _manifest(
         environment=work.store.blobs.put(lock.encode()),
         params=work.params,
         model_digest=digest_json(dict(trained["files"])),
+        derived=bool(order_features(loop)),
     )
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from noria.core.plugins import load_plugin
 from noria.errors import ModelError, RequestError, StepError
-from noria.frames.parquet import cast_records
+from noria.frames.parquet import cast_columns, cast_records
 from noria.loop.calling import compute_features, hand_over
 from noria.loop.load import load
 from noria.loop.wire import order_features
@@ -115,6 +115,25 @@ class Scorer:
         except (ModelError, StepError) as error:
             raise self._blame(data, error) from error
         return values, shares
+
+    def answer(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer to a message of `noria.serve.engine`: a matrix of numbers and the columns that are none.
+
+        Raises:
+            RequestError: a record cannot be predicted; names record and field.
+            ModelError: the model fails on rows it should take.
+        """
+        import numpy as np
+
+        rows, names = message["rows"], {name: place for place, name in enumerate(message["names"])}
+        matrix = np.frombuffer(message["matrix"], dtype="<f8").reshape(rows, len(names))
+        data = cast_columns(rows, names, matrix, message["columns"], self.manifest.signature.inputs)
+        try:
+            values, _, _, shares = scores(self._predictor, self.features(data), self.manifest.frame)
+        except (ModelError, StepError) as error:
+            raise self._blame(data, error) from error
+        packed = None if shares is None else np.ascontiguousarray(shares, dtype="<f8").tobytes()
+        return {"values": values, "shares": packed}
 
     def _blame(self, data: pl.DataFrame, error: ModelError | StepError) -> RequestError | ModelError | StepError:
         """The records that cannot be predicted even alone: their fault, as the model takes its own sample."""

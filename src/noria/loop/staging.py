@@ -14,7 +14,7 @@ import orjson
 from noria.core.clock import Clock
 from noria.errors import ModelError
 from noria.records import Deployment, Route
-from noria.serve import Plane, data_plane
+from noria.serve import DataPlane, Plane
 from noria.serve.listen import ServerThread
 from noria.store.ports import Store
 
@@ -45,8 +45,8 @@ class Staging:
             for place, (version, bundle) in enumerate(versions.items())
         ]
         deployment = Deployment(loop=loop, revision=1, since=clock.now(), routes=tuple(routes))
-        self._plane = Plane(store, clock, worker_command(store), lambda: {loop: deployment}, record=False)
-        self._server = ServerThread(data_plane(self._plane), self._plane)
+        self._plane = Plane(store, clock, worker_command(store), lambda: {loop: deployment}, level="off")
+        self._server = ServerThread(DataPlane(self._plane))
         self._connection: http.client.HTTPConnection | None = None
 
     def __enter__(self) -> Staging:

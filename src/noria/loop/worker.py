@@ -11,7 +11,7 @@ import os
 import sys
 from typing import Any, BinaryIO
 
-import orjson
+import msgspec
 
 from noria.errors import ModelError, NoriaError, RequestError, StepError
 from noria.serve.process import HEADER
@@ -20,22 +20,23 @@ _log = logging.getLogger("noria.model")
 
 
 def _send(out: BinaryIO, number: int, body: Any) -> None:
-    data = orjson.dumps(body)
+    data = msgspec.msgpack.encode(body)
     out.write(HEADER.pack(len(data), number) + data)
     out.flush()
 
 
 def _answer(scorer: Any, body: bytes) -> dict[str, Any]:
     try:
-        values, shares = scorer.predict(orjson.loads(body)["records"])
+        return dict(scorer.answer(msgspec.msgpack.decode(body)))
     except RequestError as error:
         return {"error": str(error), "kind": "request", "details": list(error.details)}
     except (ModelError, StepError) as error:
         return {"error": str(error), "kind": "model"}
+    except MemoryError:
+        return {"error": "The model ran out of memory on this request; send fewer rows.", "kind": "model"}
     except Exception as error:  # noqa: BLE001 - one request must not end the process that serves all others
         _log.exception("a prediction failed")
         return {"error": f"The model failed: {type(error).__name__}.", "kind": "model"}
-    return {"values": values, "probabilities": shares}
 
 
 def main(store: str, digest: str) -> int:

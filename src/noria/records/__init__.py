@@ -9,7 +9,7 @@ digests are ``blake3:<hex>`` strings that name a blob.
 from __future__ import annotations
 
 from noria.records.alert import Alert, RetrainRequest
-from noria.records.bundle import BundleManifest, Field, Signature
+from noria.records.bundle import BundleManifest, Compiled, Field, Signature
 from noria.records.dataset import ColumnProfile, DatasetVersion, ExpectationReport, ExpectationResult, Profile
 from noria.records.deployment import Deployment, Route
 from noria.records.model import Decision, ModelVersion, Stage
@@ -23,6 +23,7 @@ __all__ = [
     "AuditEntry",
     "BundleManifest",
     "ColumnProfile",
+    "Compiled",
     "DatasetVersion",
     "Decision",
     "Deployment",

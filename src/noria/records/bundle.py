@@ -50,6 +50,40 @@ class Signature(msgspec.Struct, frozen=True):
     label: str | None = None
 
 
+class Compiled(msgspec.Struct, frozen=True):
+    """The model as one ONNX graph, and how it compared with the model itself.
+
+    A graph is kept only if it answered as the model on every row compared. It has one input ``x`` (float64, rows x
+    features) or one input a feature (rows x 1, float64 or text), and gives ``probabilities`` (float64,
+    rows x classes), ``prediction`` (rows), or both.
+
+    Attributes:
+        graph: digest of the graph; None when there is none to use.
+        reason: one sentence for people: how equal it is, or why there is none.
+        rows: rows compared.
+        largest: largest difference found, relative to numbers above 1; None when none could be compared.
+        tolerance: largest difference allowed.
+        matrix: whether all features go in as one matrix.
+        nulls: features that may be missing: the model answers such rows, and the graph answers the same.
+        row_us: microseconds the graph takes for one row alone.
+        original_row_us: microseconds the model itself takes for it.
+        batch_row_us: microseconds a row the graph takes in calls of 64 rows.
+        original_batch_row_us: the same of the model itself.
+    """
+
+    graph: str | None
+    reason: str
+    rows: int = 0
+    largest: float | None = None
+    tolerance: float = 0.0
+    matrix: bool = False
+    nulls: tuple[str, ...] = ()
+    row_us: float | None = None
+    original_row_us: float | None = None
+    batch_row_us: float | None = None
+    original_batch_row_us: float | None = None
+
+
 class BundleManifest(msgspec.Struct, frozen=True):
     """A model and all it needs.
 
@@ -71,6 +105,9 @@ class BundleManifest(msgspec.Struct, frozen=True):
         environment: digest of the environment lock.
         params: knobs used.
         model_digest: one digest for the whole of ``model``: what a prediction is attributed to.
+        compiled: the model as a graph; None in bundles from before there were any.
+        derived: whether feature functions stand between a record and the model; if not, ``features`` are columns of
+            the record.
     """
 
     loop: str
@@ -88,3 +125,5 @@ class BundleManifest(msgspec.Struct, frozen=True):
     environment: str
     params: dict[str, Any]
     model_digest: str
+    compiled: Compiled | None = None
+    derived: bool = True

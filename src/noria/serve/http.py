@@ -1,23 +1,32 @@
-"""The data plane over HTTP: a bare ASGI application, no framework.
+"""The data plane over HTTP: what is asked, by whom, and how the answer or the refusal looks.
 
 Routes::
 
-    POST /predict/{loop}[?version=N]              plain JSON records
-    GET  /predict/{loop}                          what a record must hold
-    POST /labels/{loop}                           the truth, by key or prediction id
+    POST /predict/{model}[?version=N]             records: JSON, NDJSON, Arrow, Parquet, CSV
+    GET  /predict/{model}                         what a record must hold; /predict/{model}/openapi.json
+    POST /labels/{model}                          the truth, by key or prediction id
     GET  /v2, /v2/health/live, /v2/health/ready   Open Inference Protocol
-    GET  /v2/models/{loop}[/versions/{N}][/ready]
-    POST /v2/models/{loop}[/versions/{N}]/infer
+    GET  /v2/models/{model}[/versions/{N}][/ready|/config|/stats]
+    POST /v2/models/{model}[/versions/{N}]/infer
+    POST /v2/repository/index, /v2/repository/models/{model}/load|unload
+    POST /invocations[?model=NAME]                MLflow's scoring protocol, with /ping, /health and /version
+    GET  /metrics, /openapi.json
 
-Access: these routes are open to whoever can reach the address, which is loopback.
+Access: a model that has keys is asked with one of them (`noria.serve.access`); the repository's changes and
+``/metrics`` need a key for every model once there is one. Without keys these routes are open to whoever can reach
+the address, which is loopback.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
+import re
+import time
+import zlib
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs
 
 import orjson
 
@@ -33,27 +42,46 @@ from noria.errors import (
     StoreReadOnly,
 )
 from noria.records import Signature
-from noria.serve import oip
+from noria.serve import oip, scoring, tables
+from noria.serve.access import Keys, Unauthorized, foreign
+from noria.serve.batch import Batch
+from noria.serve.engine import Overloaded, ProcessEngine, TooLate
 from noria.serve.labels import labels_of
-from noria.serve.plane import Plane, without_folders
+from noria.serve.metrics import Snapshot, render
+from noria.serve.openapi import document
+from noria.serve.plane import Answered, Plane, Served, without_folders
+from noria.serve.wire import Reply, Request, json_reply
+
+__all__ = ["MAX_RECORDS", "Application", "DataPlane", "data_plane"]
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-MAX_BODY_BYTES = 32 * 2**20
+MAX_BODY_BYTES = 64 * 2**20
 MAX_RECORDS = 10_000
+MAX_ROWS = 1_000_000
+_COMPRESSED = 1024
+_TRACE = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _STORE: dict[type[StoreError], str] = {
     StoreFull: "The server has no space left to record predictions. Nothing was recorded.",
     StoreReadOnly: "The server may not write its store. Nothing was recorded.",
     StoreBusy: "The server's store is busy. Nothing was recorded; try again.",
 }
+EXTENSIONS = ["binary_tensor_data", "model_repository", "model_configuration", "statistics"]
 _log = logging.getLogger("noria.serve")
+
+Found = Reply | Awaitable[Reply]
+Finish = Callable[[Answered], Reply]
 
 
 class TooLargeError(RequestError):
     """The body or batch is over the limit."""
+
+
+class UnknownKindError(RequestError):
+    """The content type or coding is none of those taken."""
 
 
 class WrongMethodError(RequestError):
@@ -62,6 +90,614 @@ class WrongMethodError(RequestError):
     def __init__(self, method: str, allowed: str) -> None:
         self.allowed = allowed
         super().__init__(f"Use {allowed} here, not {method[:20]}.")
+
+
+class DataPlane:
+    """Answers requests for ``plane``.
+
+    Args:
+        plane: the models.
+        keys: who may ask; everybody by default.
+        bound: the host listened on; None where strangers are let in and keys decide.
+        others: counts of the other processes on the same port, for ``/metrics``.
+        alone: whether nobody else answers at this address, so that ``/health`` and ``/`` are answered here too.
+        told: called after a load or unload, to tell the other processes.
+    """
+
+    def __init__(
+        self,
+        plane: Plane,
+        *,
+        keys: Keys | None = None,
+        bound: str | None = None,
+        others: Callable[[], Iterable[Snapshot]] = tuple,
+        alone: bool = True,
+        told: Callable[[str, bool], None] = lambda name, loaded: None,
+    ) -> None:
+        self.plane = plane
+        self.keys = keys or Keys()
+        self._bound = bound
+        self._others = others
+        self._alone = alone
+        self._told = told
+        self._hosts: set[bytes] = set()
+        self._paths: dict[bytes, tuple[str, int | None]] = {}
+        self.draining = False
+
+    def mine(self, target: bytes) -> bool:
+        """Whether an address is answered here rather than by the pages."""
+        path = target.partition(b"?")[0]
+        if path.startswith((b"/v2/", b"/predict/", b"/labels/")):
+            return True
+        return path in (b"/v2", b"/invocations", b"/ping", b"/metrics", b"/openapi.json")
+
+    def handle(self, request: Request) -> Found:
+        """Answer one request, at once if the model can."""
+        try:
+            headers = request.headers
+            host = headers.get(b"host", b"")
+            if (host not in self._hosts and self._bound is not None) or b"origin" in headers:
+                self._admit(host, request)
+            quick = self._paths.get(request.path)
+            if quick is not None and request.method == "POST" and b"content-encoding" not in headers:
+                found = self._infer(quick[0], quick[1], request)
+            else:
+                found = self._route(request)
+        except Exception as error:  # noqa: BLE001 - the edge: a fault of ours must not reach the client as a trace
+            return self._refuse(request, error)
+        if isinstance(found, Reply):
+            return found if b"accept-encoding" not in headers else compressed(found, headers)
+        return self._awaited(request, found)
+
+    async def _awaited(self, request: Request, found: Awaitable[Reply]) -> Reply:
+        try:
+            return compressed(await found, request.headers)
+        except Exception as error:  # noqa: BLE001 - as in handle
+            return self._refuse(request, error)
+
+    def _admit(self, host: bytes, request: Request) -> None:
+        problem = foreign(request.headers, self._bound)
+        if problem:
+            raise _Foreign(problem)
+        if b"origin" not in request.headers and len(self._hosts) < 100:
+            self._hosts.add(host)
+
+    def _refuse(self, request: Request, error: Exception) -> Reply:
+        reply = refusal(error)
+        if reply.status >= 500 and not isinstance(error, NoriaError):
+            _log.exception("request %s failed", request.path[:200].decode("latin-1"), exc_info=error)
+        self.plane.metrics.refused(reply.status)
+        if request.path == b"/invocations":
+            code = "INVALID_PARAMETER_VALUE" if reply.status < 500 else "INTERNAL_ERROR"
+            body = orjson.loads(reply.body)
+            code = {404: "RESOURCE_DOES_NOT_EXIST", 400: "BAD_REQUEST"}.get(reply.status, code)
+            reply.body = orjson.dumps({"error_code": code, "message": body["error"], **body})
+        return reply
+
+    # routes
+
+    def _route(self, request: Request) -> Found:
+        if b"content-encoding" in request.headers:
+            request.body = _inflated(request.body, request.headers[b"content-encoding"])
+        parts = request.parts
+        match parts:
+            case ["predict", model]:
+                return self._predict(model, request)
+            case ["predict", model, "openapi.json"]:
+                self._may(request, "GET", model)
+                return self._openapi([model])
+            case ["labels", model]:
+                self._may(request, "POST", model)
+                return self._labels(model, request.body)
+            case ["invocations"]:
+                _need(request, "POST")
+                return self._invocations(request)
+            case ["v2", *rest]:
+                return self._v2(rest, request)
+            case ["openapi.json"]:
+                self._may(request, "GET", None)
+                return self._openapi(self.plane.loops())
+            case ["metrics"]:
+                self._may(request, "GET", None)
+                body = render([self.snapshot(), *self._others()])
+                return Reply(200, body, b"text/plain; version=0.0.4; charset=utf-8")
+            case ["ping"]:
+                return self._health(request)
+            case ["version"]:
+                _need(request, "GET")
+                return Reply(200, _version_text().encode(), b"text/plain; charset=utf-8")
+            case ["health"] if self._alone:
+                return self._health(request)
+            case [""] if self._alone:
+                self._may(request, "GET", None)
+                return json_reply(200, {"name": "noria", "version": _version_text(), "models": self.plane.loops()})
+        raise NotFound(f"There is nothing at {request.path[:200].decode('latin-1')}.")
+
+    def _may(self, request: Request, method: str, model: str | None) -> None:
+        _need(request, method)
+        self.keys.check(model, request.headers)
+
+    def _health(self, request: Request) -> Reply:
+        _need(request, "GET")
+        return Reply(200 if self.ready else 503, b"\n", b"text/plain; charset=utf-8")
+
+    @property
+    def ready(self) -> bool:
+        """Whether every model that is deployed answers, and the server is not about to stop."""
+        return self.plane.ready and not self.draining and all(map(self.plane.loaded, self.plane.loops()))
+
+    def snapshot(self) -> Snapshot:
+        """The counts of this process."""
+        gauges: dict[str, float] = {}
+        for loop in self.plane.loops():
+            gauges[f'noria_model_up{{model="{loop}"}}'] = float(self.plane.loaded(loop))
+            for route in self.plane.deployment(loop).routes:
+                named = f'model="{loop}",version="{route.version}"'
+                gauges[f"noria_model_share_percent{{{named}}}"] = route.percent
+                try:
+                    engine = self.plane.served(loop, route.version)[1].engine
+                except NoriaError:
+                    continue
+                if isinstance(engine, ProcessEngine):
+                    gauges[f"noria_queue_requests{{{named}}}"] = float(engine.waiting)
+                    gauges[f"noria_model_restarts{{{named}}}"] = float(engine.worker.restarts)
+        return self.plane.metrics.snapshot(gauges)
+
+    def _openapi(self, names: Iterable[str]) -> Reply:
+        return json_reply(200, document({name: self.plane.manifest(name)[1] for name in names}, _version_text()))
+
+    # the Open Inference Protocol
+
+    def _v2(self, rest: list[str], request: Request) -> Found:
+        match rest:
+            case [] | [""]:
+                _need(request, "GET")
+                return json_reply(200, {"name": "noria", "version": _version_text(), "extensions": EXTENSIONS})
+            case ["health", "live"]:
+                _need(request, "GET")
+                return json_reply(200, {"live": True})
+            case ["health", "ready"]:
+                _need(request, "GET")
+                return json_reply(200 if self.ready else 503, {"ready": self.ready})
+            case ["models", "stats"]:
+                self._may(request, "GET", None)
+                return json_reply(
+                    200, {"model_stats": [one for name in self.plane.loops() for one in self._stats(name)]}
+                )
+            case ["models", model, *more]:
+                return self._model(model, more, request)
+            case ["repository", "index"]:
+                self._may(request, "POST", None)
+                return self._index(request.body)
+            case ["repository", "models", model, ("load" | "unload") as verb]:
+                self._may(request, "POST", None)
+                return self._change(model, verb, request.body)
+        raise NotFound(f"There is nothing at /v2/{'/'.join(rest)[:160]}.")
+
+    def _model(self, model: str, rest: list[str], request: Request) -> Found:
+        version = None
+        if rest[:1] == ["versions"] and len(rest) >= 2:
+            version, rest = _version(rest[1]), rest[2:]
+        if rest == ["infer"]:
+            _need(request, "POST")
+            self.plane.served(model, version)
+            if len(self._paths) < 1000:
+                self._paths[request.path] = (model, version)
+            return self._infer(model, version, request)
+        self._may(request, "GET", model)
+        if rest == ["ready"]:
+            try:
+                self.plane.served(model, version)
+            except ModelError as error:
+                return json_reply(503, {"name": model, "ready": False, "error": without_folders(str(error))})
+            return json_reply(200 if not self.draining else 503, {"name": model, "ready": not self.draining})
+        _, manifest = self.plane.manifest(model, version)
+        versions = [route.version for route in self.plane.deployment(model).routes]
+        if rest == []:
+            return json_reply(200, oip.metadata(model, versions, manifest))
+        if rest == ["config"]:
+            return json_reply(200, _config(model, oip.metadata(model, versions, manifest)))
+        if rest == ["stats"]:
+            return json_reply(200, {"model_stats": self._stats(model, version)})
+        raise NotFound(f"There is nothing at /v2/models/{model[:80]}/{'/'.join(rest)[:80]}.")
+
+    def _infer(self, model: str, version: int | None, request: Request) -> Found:
+        if not self.keys.open:
+            self.keys.check(model, request.headers)
+        served = self.plane.served(model, version)[1]
+        body, header = request.body, request.headers.get(b"inference-header-content-length")
+        found = oip.parse(body, header)
+        signature = served.manifest.signature
+        wanted = oip.outputs_of(found, signature)
+        batch = oip.batch_of(found, served.layout, MAX_ROWS)
+
+        def finish(answered: Answered) -> Reply:
+            data, length = oip.encode(model, answered, signature, wanted, found.id)
+            if length is None:
+                return Reply(200, data)
+            given = (b"inference-header-content-length", str(length).encode())
+            return Reply(200, data, b"application/octet-stream", (given,))
+
+        return self._asked(model, version, batch, request, finish)
+
+    def _asked(self, model: str, version: int | None, batch: Batch, request: Request, finish: Finish) -> Found:
+        """The batch's answers, on whichever wire ``finish`` writes."""
+        headers, deadline = request.headers, None
+        trace = headers.get(b"traceparent")
+        if trace is not None:
+            matched = _TRACE.fullmatch(trace)
+            trace = matched.group(1) if matched else None
+        limit = headers.get(b"x-request-timeout-ms")
+        if limit is not None:
+            if not limit.isdigit() or len(limit) > 9:
+                raise RequestError("X-Request-Timeout-Ms must be a whole number of milliseconds.")
+            deadline = time.monotonic() + int(limit) / 1000
+        named = trace.decode() if trace is not None else None
+        found = self.plane.predict(model, batch, version=version, trace=named, deadline=deadline)
+        if isinstance(found, Answered):
+            return finish(found)
+        return _finished(found, finish)
+
+    def _stats(self, model: str, version: int | None = None) -> list[dict[str, Any]]:
+        found = []
+        for route in self.plane.deployment(model).routes:
+            if version is not None and route.version != version:
+                continue
+            series = self.plane.metrics.of(model, route.version)
+            good = sum(one.requests - one.errors for one in series)
+            bad = sum(one.errors for one in series)
+            spent = {"count": good, "ns": int(1e9 * sum(one.seconds for one in series))}
+            none = {"count": good, "ns": 0}
+            found.append(
+                {
+                    "name": model,
+                    "version": str(route.version),
+                    "last_inference": 0,
+                    "inference_count": sum(one.predictions for one in series),
+                    "execution_count": good,
+                    "inference_stats": {
+                        "success": spent,
+                        "fail": {"count": bad, "ns": 0},
+                        "queue": none,
+                        "compute_input": none,
+                        "compute_infer": spent,
+                        "compute_output": none,
+                        "cache_hit": {"count": 0, "ns": 0},
+                        "cache_miss": {"count": 0, "ns": 0},
+                    },
+                    "batch_stats": [],
+                }
+            )
+        return found
+
+    def _index(self, body: bytes) -> Reply:
+        asked = _json(body) if body.strip() else {}
+        only = bool(asked.get("ready")) if isinstance(asked, dict) else False
+        found = []
+        for name in self.plane.names():
+            if not self.plane.loaded(name):
+                if not only:
+                    found.append({"name": name, "version": "", "state": "UNAVAILABLE", "reason": "unloaded"})
+                continue
+            for route in self.plane.deployment(name).routes:
+                try:
+                    self.plane.served(name, route.version)
+                    found.append({"name": name, "version": str(route.version), "state": "READY", "reason": ""})
+                except NoriaError as error:
+                    why = without_folders(str(error))
+                    if not only:
+                        found.append(
+                            {"name": name, "version": str(route.version), "state": "UNAVAILABLE", "reason": why}
+                        )
+        return json_reply(200, found)
+
+    async def _change(self, model: str, verb: str, body: bytes) -> Reply:
+        asked = _json(body) if body.strip() else {}
+        parameters = asked.get("parameters") if isinstance(asked, dict) else None
+        if isinstance(parameters, dict) and any(key == "config" or key.startswith("file:") for key in parameters):
+            raise RequestError("A model is loaded as it was validated; its configuration and files are not overridden.")
+        if verb == "load":
+            await self.plane.load(model)
+        else:
+            await self.plane.unload(model)
+        self._told(model, verb == "load")
+        return json_reply(200, {})
+
+    # plain records
+
+    def _predict(self, model: str, request: Request) -> Found:
+        if request.method in ("GET", "HEAD"):
+            self.keys.check(model, request.headers)
+            return json_reply(200, self._describe(model))
+        _need(request, "POST")
+        self.keys.check(model, request.headers)
+        version = _version(_query(request, "version"))
+        served = self.plane.served(model, version)[1]  # an unknown model is said before a bad body
+        kind = _kind(request)
+        layout, classes = served.layout, served.manifest.signature.classes
+        if kind in (tables.ARROW, tables.ARROW_FILE, tables.PARQUET):
+            return self._table(model, version, served, request, kind)
+        if kind in (tables.NDJSON, "application/jsonl", "application/x-jsonlines"):
+            batch = tables.from_lines(request.body, layout, MAX_ROWS)
+            return self._asked(
+                model,
+                version,
+                batch,
+                request,
+                lambda a: Reply(200, tables.to_lines(a, classes), tables.NDJSON.encode()),
+            )
+        if kind == "text/csv":
+            batch = scoring.columns_of_csv(request.body, layout, MAX_ROWS)
+        else:
+            batch = layout.from_records(_records(_json(request.body)))
+        return self._asked(model, version, batch, request, lambda answered: _predictions(model, answered))
+
+    async def _table(self, model: str, version: int | None, served: Served, request: Request, kind: str) -> Reply:
+        loop = asyncio.get_running_loop()
+        batch = await loop.run_in_executor(None, tables.from_table, request.body, kind, served.layout, MAX_ROWS)
+        answered: list[Answered] = []
+
+        def keep(found: Answered) -> Reply:
+            answered.append(found)
+            return Reply(200, b"")
+
+        reply = self._asked(model, version, batch, request, keep)
+        if not isinstance(reply, Reply):
+            await reply
+        classes = served.manifest.signature.classes
+        body = await loop.run_in_executor(None, tables.to_table, answered[0], classes, kind)
+        return Reply(200, body, kind.encode())
+
+    def _describe(self, model: str) -> Any:
+        _, manifest = self.plane.manifest(model)
+        signature: Signature = manifest.signature
+        return {
+            "loop": model,
+            "versions": {str(route.version): route.percent for route in self.plane.deployment(model).routes},
+            "task": signature.task,
+            "classes": list(signature.classes),
+            "fields": [
+                {
+                    "name": f.name,
+                    "type": f.dtype,
+                    "required": f.required,
+                    "may_be_null": f.nullable,
+                    "example": f.example,
+                }
+                for f in signature.inputs
+            ],
+            "key": signature.key,
+            "label": signature.label,
+        }
+
+    async def _labels(self, model: str, body: bytes) -> Reply:
+        _, manifest = self.plane.manifest(model)
+        labels = labels_of(_json(body), model, manifest.signature, self.plane.now())
+        if len(labels) > MAX_RECORDS:
+            raise TooLargeError(f"{len(labels)} labels in one request; at most {MAX_RECORDS}.")
+        receipt = await self.plane.label(labels)
+        found = {"received": receipt.received, "matched": receipt.matched, "unmatched": list(receipt.unmatched)}
+        return json_reply(200, found)
+
+    # MLflow's scoring
+
+    def _invocations(self, request: Request) -> Found:
+        names = self.plane.loops()
+        asked = _query(request, "model")
+        if asked is None and len(names) != 1:
+            raise RequestError(
+                f"{len(names)} models are served; say which: /invocations?model=NAME of {', '.join(names)}."
+            )
+        model = names[0] if asked is None else asked
+        self.keys.check(model, request.headers)
+        served = self.plane.served(model)[1]
+        kind = _kind(request)
+        if kind == tables.PARQUET:
+            return self._scored_table(model, served, request)
+        if kind == "text/csv":
+            batch = scoring.columns_of_csv(request.body, served.layout, MAX_ROWS)
+        elif kind == "application/json":
+            batch = scoring.batch_of(request.body, served.layout, MAX_ROWS)
+        else:
+            taken = "application/json, text/csv or application/vnd.apache.parquet"
+            raise UnknownKindError(f"The content type must be {taken}, not '{kind[:80]}'.")
+        return self._asked(model, None, batch, request, _scored)
+
+    async def _scored_table(self, model: str, served: Served, request: Request) -> Reply:
+        loop = asyncio.get_running_loop()
+        batch = await loop.run_in_executor(
+            None, tables.from_table, request.body, tables.PARQUET, served.layout, MAX_ROWS
+        )
+        found = self._asked(model, None, batch, request, _scored)
+        return found if isinstance(found, Reply) else await found
+
+
+class _Foreign(NoriaError):
+    """The request came from a stranger's page."""
+
+
+def _scored(answered: Answered) -> Reply:
+    return Reply(200, scoring.predictions(oip.merged(answered)[0]))
+
+
+def _predictions(model: str, answered: Answered) -> Reply:
+    """The JSON answer to records."""
+    predictions: list[Any] = [None] * answered.rows
+    for part in answered.parts:
+        classes, shares = part.served.manifest.signature.classes, part.scores.shares
+        names = [str(name) for name in classes]
+        listed = None if shares is None or shares.shape[1] != len(classes) else shares.tolist()
+        places = range(answered.rows) if part.places is None else part.places
+        for row, (place, made, value) in enumerate(zip(places, part.ids(), part.scores.values, strict=True)):
+            one: dict[str, Any] = {"id": made, "version": part.route.version, "prediction": value}
+            if listed is not None:
+                one["probabilities"] = dict(zip(names, listed[row], strict=True))
+            predictions[place] = one
+    return Reply(200, orjson.dumps({"loop": model, "predictions": predictions}))
+
+
+async def _finished(found: Awaitable[Answered], finish: Finish) -> Reply:
+    return finish(await found)
+
+
+def _config(name: str, described: dict[str, Any]) -> dict[str, Any]:
+    """The model configuration in Triton's words, for clients that ask before they send."""
+
+    def shaped(tensor: dict[str, Any]) -> dict[str, Any]:
+        kind = "TYPE_STRING" if tensor["datatype"] == "BYTES" else f"TYPE_{tensor['datatype']}"
+        return {"name": tensor["name"], "data_type": kind, "dims": tensor["shape"]}
+
+    return {
+        "name": name,
+        "platform": described["platform"],
+        "backend": "noria",
+        "max_batch_size": 0,
+        "input": [shaped(tensor) for tensor in described["inputs"]],
+        "output": [shaped(tensor) for tensor in described["outputs"]],
+    }
+
+
+def _version_text() -> str:
+    from noria import __version__
+
+    return str(__version__)
+
+
+def _kind(request: Request) -> str:
+    text = request.headers.get(b"content-type", b"application/json").decode("latin-1")
+    kind, _, rest = text.partition(";")
+    charset = rest.strip().lower()
+    if charset.startswith("charset=") and charset.removeprefix("charset=").strip('"') not in ("utf-8", "utf8", "ascii"):
+        raise UnknownKindError(f"The body must be in UTF-8, not in '{charset[8:40]}'.")
+    return kind.strip().lower()
+
+
+def _need(request: Request, wanted: str) -> None:
+    if request.method != wanted and not (wanted == "GET" and request.method == "HEAD"):
+        raise WrongMethodError(request.method, wanted)
+
+
+def _query(request: Request, name: str) -> str | None:
+    if not request.query:
+        return None
+    found = parse_qs(request.query.decode("latin-1"), keep_blank_values=True).get(name)
+    return found[0] if found else None
+
+
+def _version(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise NotFound(f"'{text[:80]}' is not a version number.")
+    return int(text)
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise RequestError(f"The body is not JSON: {error}.") from None
+
+
+def _records(found: Any) -> list[dict[str, Any]]:
+    """Records of a body: ``{"records": [...]}``, a list of records, or one record."""
+    if isinstance(found, dict):
+        found = found["records"] if isinstance(found.get("records"), list) else [found]
+    if not isinstance(found, list) or not all(isinstance(record, dict) for record in found):
+        raise RequestError('The body must be {"records": [{…}, …]}, a list of records, or one record.')
+    if not found:
+        raise RequestError("There are no records to predict.")
+    if len(found) > MAX_RECORDS:
+        raise TooLargeError(f"{len(found)} records in one request; at most {MAX_RECORDS}.")
+    return found
+
+
+def _inflated(body: bytes, coding: bytes) -> bytes:
+    """A compressed body, unpacked, up to the limit.
+
+    Raises:
+        UnknownKindError: it is neither gzip nor deflate.
+        TooLargeError: it unpacks to more than a body may have.
+        RequestError: it is damaged.
+    """
+    name = coding.strip().lower()
+    if name in (b"", b"identity"):
+        return body
+    if name not in (b"gzip", b"deflate"):
+        raise UnknownKindError(f"The content coding must be gzip or deflate, not '{name.decode('latin-1')[:40]}'.")
+    if name == b"gzip":
+        bits = 31
+    else:  # zlib's format, as the standard says; some send the bare stream
+        bits = 15 if len(body) > 1 and body[0] & 15 == 8 and int.from_bytes(body[:2]) % 31 == 0 else -15
+    unpacker = zlib.decompressobj(bits)
+    try:
+        found = unpacker.decompress(body, MAX_BODY_BYTES + 1)
+    except zlib.error as error:
+        raise RequestError(f"The body is not valid {name.decode()}: {error}.") from None
+    if len(found) > MAX_BODY_BYTES:
+        raise TooLargeError(f"The body unpacks to more than {MAX_BODY_BYTES // 2**20} MB; send smaller batches.")
+    if not unpacker.eof or unpacker.unused_data:
+        raise RequestError(f"The body is not valid {name.decode()}: it is cut off, or something follows it.")
+    return found
+
+
+def compressed(reply: Reply, headers: Any) -> Reply:
+    """The reply as the client can take it shorter, if it asked and it is worth it."""
+    accepted = headers.get(b"accept-encoding")
+    if accepted is None or len(reply.body) < _COMPRESSED or reply.status != 200:
+        return reply
+    for choice in accepted.lower().split(b","):
+        name, _, weight = choice.strip().partition(b";")
+        if name in (b"gzip", b"deflate") and weight.strip() not in (b"q=0", b"q=0.0"):
+            packer = zlib.compressobj(1, zlib.DEFLATED, 31 if name == b"gzip" else 15)
+            body = packer.compress(reply.body) + packer.flush()
+            return Reply(200, body, reply.kind, (*reply.headers, (b"content-encoding", name)))
+    return reply
+
+
+def refusal(error: Exception) -> Reply:
+    """What a client is told of an error: never more than concerns it."""
+    body: dict[str, Any] = {"error": without_folders(str(error))}
+    if isinstance(error, WrongMethodError):
+        return json_reply(405, body, (b"allow", error.allowed.encode()))
+    if isinstance(error, TooLargeError):
+        return json_reply(413, body)
+    if isinstance(error, UnknownKindError):
+        return json_reply(415, body)
+    if isinstance(error, RequestError):
+        if error.details:
+            body["details"] = [
+                {**detail, "problem": without_folders(str(detail.get("problem", "")))} for detail in error.details
+            ]
+        return json_reply(422 if error.details else 400, body)
+    if isinstance(error, Unauthorized):
+        return json_reply(401, body, (b"www-authenticate", b"Bearer"))
+    if isinstance(error, _Foreign):
+        return json_reply(403, body)
+    if isinstance(error, NotFound):
+        return json_reply(404, body)
+    if isinstance(error, Overloaded):
+        return json_reply(429, body, *_again(error.wait_ms))
+    if isinstance(error, TooLate):
+        return json_reply(504, body)
+    if isinstance(error, StoreError):
+        _log.error("%s", error)
+        said = _STORE.get(type(error), "The server's store cannot be used; its log says why.")
+        return json_reply(503, {"error": said}, *_again(1000))
+    if isinstance(error, (ModelError, StepError)):
+        return json_reply(503, body, *_again(1000))
+    if isinstance(error, NoriaError):
+        return json_reply(409, body)
+    return json_reply(500, {"error": "The server failed to answer; its log says why."})
+
+
+def _again(wait_ms: int) -> tuple[tuple[bytes, bytes], ...]:
+    """When to try again: in whole seconds as HTTP has it, and in milliseconds."""
+    seconds = max(1, -(-wait_ms // 1000))
+    return (b"retry-after", str(seconds).encode()), (b"retry-after-ms", str(wait_ms).encode())
+
+
+# for servers that speak ASGI
 
 
 async def _body(receive: Receive) -> bytes:
@@ -85,182 +721,26 @@ async def _body(receive: Receive) -> bytes:
             return b"".join(parts)
 
 
-def _json(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise RequestError(f"The body is not JSON: {error}.") from None
-
-
-def data_plane(plane: Plane) -> Application:
-    """The ASGI application that answers for ``plane``."""
+def data_plane(plane: DataPlane) -> Application:
+    """The same over ASGI, for connections that came for the pages and then ask a model."""
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        headers = [(b"content-type", b"application/json")]
         try:
-            status, body = await _route(plane, scope, receive)
-        except WrongMethodError as error:
-            status, body = 405, {"error": str(error)}
-            headers.append((b"allow", error.allowed.encode()))
+            path = scope.get("raw_path") or scope["path"].encode("latin-1", "replace")
+            request = Request(
+                scope["method"],
+                path.split(b"?")[0],
+                scope["query_string"],
+                dict(scope["headers"]),
+                await _body(receive),
+            )
+            found = plane.handle(request)
+            reply = found if isinstance(found, Reply) else await found
         except NoriaError as error:
-            status, body = _refusal(error)
-        except Exception:  # noqa: BLE001 - the edge: a fault of ours must not reach the client as a trace
-            _log.exception("request %s failed", scope.get("path"))
-            status, body = 500, {"error": "The server failed to answer; its log says why."}
-        payload = orjson.dumps(body)
-        headers.append((b"content-length", str(len(payload)).encode()))
-        if status == 503:
-            headers.append((b"retry-after", b"1"))
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": payload})
+            reply = refusal(error)
+        length = str(len(reply.body)).encode()
+        given = [(b"content-type", reply.kind), (b"content-length", length), *reply.headers]
+        await send({"type": "http.response.start", "status": reply.status, "headers": given})
+        await send({"type": "http.response.body", "body": reply.body})
 
     return application
-
-
-def _refusal(error: NoriaError) -> tuple[int, dict[str, Any]]:
-    body: dict[str, Any] = {"error": str(error)}
-    if isinstance(error, TooLargeError):
-        return 413, body
-    if isinstance(error, RequestError):
-        if error.details:
-            body["details"] = list(error.details)
-        return (422 if error.details else 400), body
-    if isinstance(error, NotFound):
-        return 404, body
-    if isinstance(error, StoreError):
-        _log.error("%s", error)
-        return 503, {"error": _STORE.get(type(error), "The server's store cannot be used; its log says why.")}
-    if isinstance(error, (ModelError, StepError)):
-        return 503, {"error": without_folders(str(error))}
-    return 409, body
-
-
-async def _route(plane: Plane, scope: Scope, receive: Receive) -> tuple[int, Any]:
-    method = scope["method"]
-    parts = [unquote(part) for part in scope["raw_path"].decode("latin-1").split("?")[0].split("/")[1:]]
-    match parts:
-        case ["predict", loop]:
-            if method == "GET":
-                return 200, _describe(plane, loop)
-            if method != "POST":
-                raise WrongMethodError(method, "POST")
-            return 200, await _predict(plane, loop, _version(_query(scope, "version")), await _body(receive))
-        case ["labels", loop]:
-            _need(method, "POST")
-            return 200, await _labels(plane, loop, await _body(receive))
-        case ["v2"]:
-            _need(method, "GET")
-            return 200, {"name": "noria", "version": "2", "extensions": []}
-        case ["v2", "health", "live"]:
-            _need(method, "GET")
-            return 200, {"live": True}
-        case ["v2", "health", "ready"]:
-            _need(method, "GET")
-            return (200 if plane.ready else 503), {"ready": plane.ready}
-        case ["v2", "models", loop, *rest]:
-            return await _model(plane, method, loop, rest, receive)
-    raise NotFound(f"There is nothing at {scope['path'][:200]}.")
-
-
-async def _model(plane: Plane, method: str, loop: str, rest: list[str], receive: Receive) -> tuple[int, Any]:
-    version = None
-    if rest[:1] == ["versions"] and len(rest) >= 2:
-        version, rest = _version(rest[1]), rest[2:]
-    if rest == ["infer"]:
-        _need(method, "POST")
-        return 200, await _infer(plane, loop, version, await _body(receive))
-    _need(method, "GET")
-    _, manifest = plane.manifest(loop, version)
-    if rest == ["ready"]:
-        return 200, {"name": loop, "ready": True}
-    if rest == []:
-        versions = [r.version for r in plane.deployment(loop).routes]
-        return 200, oip.metadata(loop, versions, manifest)
-    raise NotFound(f"There is nothing at /v2/models/{loop[:80]}/{'/'.join(rest)[:80]}.")
-
-
-def _need(method: str, wanted: str) -> None:
-    if method != wanted:
-        raise WrongMethodError(method, wanted)
-
-
-def _query(scope: Scope, name: str) -> str | None:
-    found = parse_qs(scope["query_string"].decode("latin-1")).get(name)
-    return found[0] if found else None
-
-
-def _version(text: str | None) -> int | None:
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise NotFound(f"'{text[:80]}' is not a version number.")
-    return int(text)
-
-
-def _records(found: Any) -> list[dict[str, Any]]:
-    """Records of a body: ``{"records": [...]}``, a list of records, or one record."""
-    if isinstance(found, dict):
-        found = found["records"] if isinstance(found.get("records"), list) else [found]
-    if not isinstance(found, list) or not all(isinstance(record, dict) for record in found):
-        raise RequestError('The body must be {"records": [{…}, …]}, a list of records, or one record.')
-    if not found:
-        raise RequestError("There are no records to predict.")
-    if len(found) > MAX_RECORDS:
-        raise TooLargeError(f"{len(found)} records in one request; at most {MAX_RECORDS}.")
-    return found
-
-
-async def _predict(plane: Plane, loop: str, version: int | None, body: bytes) -> Any:
-    plane.deployment(loop)  # an unknown loop is said before a bad body
-    answers = await plane.predict(loop, _records(_json(body)), version=version)
-    predictions = []
-    for answer in answers:
-        one: dict[str, Any] = {"id": answer.id, "version": answer.version, "prediction": answer.value}
-        if answer.probabilities is not None and len(answer.classes) == len(answer.probabilities):
-            one["probabilities"] = {
-                str(name): share for name, share in zip(answer.classes, answer.probabilities, strict=True)
-            }
-        predictions.append(one)
-    return {"loop": loop, "predictions": predictions}
-
-
-async def _infer(plane: Plane, loop: str, version: int | None, body: bytes) -> Any:
-    plane.deployment(loop)
-    request = _json(body)
-    signature = plane.manifest(loop, version)[1].signature
-    records = _records(oip.records_of(request, signature))
-    names = oip.outputs_of(request, signature)
-    answers = await plane.predict(loop, records, version=version)
-    return oip.response(loop, answers, signature, names, request.get("id"))
-
-
-async def _labels(plane: Plane, loop: str, body: bytes) -> Any:
-    _, manifest = plane.manifest(loop)
-    labels = labels_of(_json(body), loop, manifest.signature, plane.now())
-    if len(labels) > MAX_RECORDS:
-        raise TooLargeError(f"{len(labels)} labels in one request; at most {MAX_RECORDS}.")
-    receipt = await plane.label(labels)
-    return {"received": receipt.received, "matched": receipt.matched, "unmatched": list(receipt.unmatched)}
-
-
-def _describe(plane: Plane, loop: str) -> Any:
-    _, manifest = plane.manifest(loop)
-    signature: Signature = manifest.signature
-    return {
-        "loop": loop,
-        "versions": {str(route.version): route.percent for route in plane.deployment(loop).routes},
-        "task": signature.task,
-        "classes": list(signature.classes),
-        "fields": [
-            {
-                "name": f.name,
-                "type": f.dtype,
-                "required": f.required,
-                "may_be_null": f.nullable,
-                "example": f.example,
-            }
-            for f in signature.inputs
-        ],
-        "key": signature.key,
-        "label": signature.label,
-    }

@@ -7,16 +7,21 @@ import errno
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import uvicorn
 
 from noria.errors import Conflict, NoriaError
-from noria.serve.http import Application
-from noria.serve.plane import Plane
+from noria.serve.http import Application, DataPlane
+from noria.serve.protocol import Front, Limits
 
 __all__ = ["ServerThread", "listen", "run"]
+
+_DRAIN_SECONDS = 30.0
+_QUIET_SECONDS = 0.5
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -43,27 +48,25 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which leaves signals to us: it would raise them again before the plane stopped."""
+    """uvicorn, stopped by `_end` or by its thread."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-def _server(app: Application) -> uvicorn.Server:
-    return _Server(
-        uvicorn.Config(
-            app,
-            loop="none",
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            timeout_graceful_shutdown=30,
-            timeout_keep_alive=75,
-        )
+def _config(app: Application) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        loop="none",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=30,
+        timeout_keep_alive=75,
     )
 
 
@@ -75,20 +78,137 @@ def _runner() -> asyncio.Runner:
     return asyncio.Runner(loop_factory=uvloop.new_event_loop)
 
 
+class _Pages:
+    """The pages' protocol, uvicorn's, for the connections the data plane hands on."""
+
+    def __init__(self, app: Application) -> None:
+        from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+        from uvicorn.server import ServerState
+
+        self._config = _config(app)
+        self._config.load()
+        self._state = ServerState()
+        self._state.default_headers = self._config.encoded_headers
+        self._kind: Any = HttpToolsProtocol
+
+    def protocol(self) -> asyncio.Protocol:
+        made: asyncio.Protocol = self._kind(config=self._config, server_state=self._state, app_state={})
+        return made
+
+    async def stop(self) -> None:
+        for connection in list(self._state.connections):
+            connection.shutdown()
+        end = time.monotonic() + _DRAIN_SECONDS
+        while (self._state.connections or self._state.tasks) and time.monotonic() < end:
+            await asyncio.sleep(0.02)
+
+
+class _Stop:
+    """Told once to finish what is in flight, twice to end at once."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+        self.hurry = False
+
+    def told(self) -> None:
+        self.hurry = self._event.is_set()
+        self._event.set()
+
+    async def wait(self) -> None:
+        await self._event.wait()
+
+
 async def _serve(
-    server: uvicorn.Server, plane: Plane | None, listening: socket.socket, ready: Callable[[], None]
+    data: DataPlane,
+    app: Application | None,
+    listening: socket.socket,
+    ready: Callable[[_Stop], None],
+    grace: float,
+    limits: Limits | None,
 ) -> None:
+    pages = _Pages(app) if app is not None else None
+    front = (
+        Front(data.handle, limits=limits)
+        if pages is None
+        else Front(data.handle, fallback=pages.protocol, mine=data.mine, limits=limits)
+    )
+    stop = _Stop()
     try:
-        if plane is not None:
-            await plane.start()
+        await data.plane.start()
+        server = await asyncio.get_running_loop().create_server(front.protocol, sock=listening, backlog=2048)
+        front.start()
+        ready(stop)
+        await stop.wait()
+        await _drain(data, front, server, stop, grace)
+        if pages is not None and not stop.hurry:
+            await pages.stop()
+    finally:
+        front.stop()
+        await data.plane.stop()
+
+
+async def _drain(data: DataPlane, front: Front, server: asyncio.AbstractServer, stop: _Stop, grace: float) -> None:
+    """Stop so that no request is lost.
+
+    First say "not ready" and end each connection with its next answer, while new ones are still taken; then take no
+    more; then wait until every connection has been quiet for a while, since a request may be on its way.
+    """
+    data.draining = front.draining = True
+    end = time.monotonic() + grace
+    while time.monotonic() < end and not stop.hurry:
+        await asyncio.sleep(0.02)
+    server.close()
+    end = time.monotonic() + _DRAIN_SECONDS
+    while front.connections and time.monotonic() < end and not stop.hurry:
+        now = time.monotonic()
+        for connection in tuple(front.connections):
+            if not connection.busy() and (now - connection.quiet_since > _QUIET_SECONDS or grace == 0):
+                connection.close()
+        await asyncio.sleep(0.02)
+
+
+def run(
+    app: Application | None,
+    data: DataPlane | None,
+    listening: socket.socket,
+    ready: Callable[[], None],
+    *,
+    grace: float = 1.0,
+    limits: Limits | None = None,
+) -> None:
+    """Serve until SIGINT or SIGTERM; requests in flight are finished first.
+
+    Args:
+        app: the pages; None without any.
+        data: the models; its plane is started before the first request and stopped after the last. None if no
+            models are served.
+        listening: the socket.
+        ready: called once the models are up, just before the first request is taken.
+        grace: seconds after the signal in which new connections are still taken, so that callers can be told to
+            go elsewhere.
+        limits: what a client may ask for.
+    """
+
+    def begin(stop: _Stop) -> None:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                asyncio.get_running_loop().add_signal_handler(number, _end, server)
+                asyncio.get_running_loop().add_signal_handler(number, stop.told)
         ready()
-        await server.serve(sockets=[listening])
-    finally:
-        if plane is not None:
-            await plane.stop()
+
+    with _runner() as runner:
+        if data is not None:
+            runner.run(_serve(data, app, listening, begin, grace, limits))
+        elif app is not None:
+            runner.run(_serve_pages(app, listening, ready))
+
+
+async def _serve_pages(app: Application, listening: socket.socket, ready: Callable[[], None]) -> None:
+    server = _Server(_config(app))
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, _end, server)
+    ready()
+    await server.serve(sockets=[listening])
 
 
 def _end(server: uvicorn.Server) -> None:
@@ -97,33 +217,29 @@ def _end(server: uvicorn.Server) -> None:
     server.should_exit = True
 
 
-def run(app: Application, plane: Plane | None, listening: socket.socket, ready: Callable[[], None]) -> None:
-    """Serve until SIGINT or SIGTERM; requests in flight are finished first.
-
-    Args:
-        app: the application.
-        plane: started before the first request, stopped after the last; None if no models are served.
-        listening: the socket.
-        ready: called once the models are up, just before the first request is taken.
-    """
-    with _runner() as runner:
-        runner.run(_serve(_server(app), plane, listening, ready))
-
-
 class ServerThread:
     """A server in a thread of its own.
 
     Example:
-        ``with ServerThread(app, plane) as server: urlopen(server.address + "/v2")``
+        ``with ServerThread(DataPlane(plane)) as server: urlopen(server.address + "/v2")``
     """
 
-    def __init__(self, app: Application, plane: Plane, host: str = "127.0.0.1", port: int = 0) -> None:
-        self._server = _server(app)
-        self._plane = plane
+    def __init__(
+        self,
+        data: DataPlane,
+        app: Application | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        limits: Limits | None = None,
+    ) -> None:
+        self._data = data
+        self._app = app
+        self._limits = limits
         self._socket = listen(host, port)
         self._ready = threading.Event()
         self._failure: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: _Stop | None = None
         self._thread = threading.Thread(target=self._run, name="server", daemon=True)
         name = f"[{host}]" if ":" in host else host
         self.port: int = self._socket.getsockname()[1]
@@ -133,17 +249,21 @@ class ServerThread:
         try:
             with _runner() as runner:
                 self._loop = runner.get_loop()
-                runner.run(_serve(self._server, self._plane, self._socket, self._ready.set))
+                runner.run(_serve(self._data, self._app, self._socket, self._up, 0.0, self._limits))
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
             self._failure = error
         finally:
             self._ready.set()
 
+    def _up(self, stop: _Stop) -> None:
+        self._stop = stop
+        self._ready.set()
+
     def settle(self) -> None:
         """Return when the deployment now in force is up, for whoever drives a clock by hand."""
         loop = self._loop
         if loop is not None:
-            asyncio.run_coroutine_threadsafe(self._plane.refresh(), loop).result(120)
+            asyncio.run_coroutine_threadsafe(self._data.plane.refresh(), loop).result(120)
 
     def __enter__(self) -> ServerThread:
         self._thread.start()
@@ -155,6 +275,7 @@ class ServerThread:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.should_exit = True
+        if self._loop is not None and self._stop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._stop.told)
         self._thread.join()
         self._socket.close()

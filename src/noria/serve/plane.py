@@ -1,4 +1,4 @@
-"""The data plane's logic, whatever the wire: which version answers, in which process, what is recorded."""
+"""The data plane's logic, whatever the wire: which version answers, who computes it, what is recorded."""
 
 from __future__ import annotations
 
@@ -6,61 +6,95 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal
 
 import msgspec
-import orjson
-from msgspec.structs import replace
 
 from noria.core.clock import Clock
-from noria.core.ids import new_id
-from noria.errors import ModelError, NoriaError, NotFound, RequestError
+from noria.errors import ModelError, NoriaError, NotFound, RequestError, StoreError
 from noria.records import BundleManifest, Deployment, Route
+from noria.serve.batch import Batch, Layout
+from noria.serve.engine import Engine, ProcessEngine, Scores
+from noria.serve.metrics import Metrics
+from noria.serve.native import NativeEngine, fits
 from noria.serve.process import WorkerProcess
-from noria.serve.rules import choose, key_text
-from noria.store.ports import Label, LabelReceipt, Prediction, Store
+from noria.serve.recording import Recorder
+from noria.serve.rules import choose, mirrored
+from noria.store.ports import Label, LabelReceipt, Store
+
+__all__ = ["Answered", "Part", "Plane", "Served", "without_folders"]
 
 _log = logging.getLogger("noria.serve")
 _TRY_AGAIN_SECONDS = 30.0
+_DEADLINE_SECONDS = 60.0
+_MAX_SHADOWS = 64
 _FOLDERS = re.compile(r"(?<![\w:/.])/(?:[^\s/:'\"]+/)+")
 _MANIFEST = msgspec.json.Decoder(BundleManifest)
 
-
-class Answer(msgspec.Struct, frozen=True):
-    """One record's prediction."""
-
-    id: str
-    version: int
-    role: str
-    value: Any
-    probabilities: list[float] | None
-    classes: tuple[Any, ...] = ()
+Level = Literal["os", "disk", "off"]
 
 
-class _Served(msgspec.Struct):
+class Served:
     """A version that is up. It is not ended while requests use it: ``users`` counts them."""
 
-    manifest: BundleManifest
-    worker: WorkerProcess
-    users: int = 0
+    __slots__ = ("digest", "engine", "layout", "manifest", "users")
+
+    def __init__(self, digest: str, manifest: BundleManifest, layout: Layout, engine: Engine) -> None:
+        self.digest = digest
+        self.manifest = manifest
+        self.layout = layout
+        self.engine = engine
+        self.users = 0
 
 
-class _Part(msgspec.Struct, frozen=True):
-    """Records of one request that go one way, by their places in it."""
+class Part:
+    """Rows of one request that one version answered.
 
-    places: list[int]
-    route: Route
-    served: _Served
+    Attributes:
+        places: their places in the request; None: all of them, in order.
+        first: the id of the first; those of the others count up from it.
+    """
+
+    __slots__ = ("first", "places", "route", "scores", "served")
+
+    def __init__(self, places: list[int] | None, route: Route, served: Served, scores: Scores, first: str) -> None:
+        self.places = places
+        self.route = route
+        self.served = served
+        self.scores = scores
+        self.first = first
+
+    def ids(self) -> list[str]:
+        """One id a row."""
+        head, number = self.first[:22], int(self.first[22:], 16)
+        return [f"{head}{number + row:010x}" for row in range(len(self.scores.values))]
 
 
-class _Outcome(msgspec.Struct):
-    """What became of a part: answers by place, failures to record, and the error to raise."""
+class Answered:
+    """A request's answer."""
 
-    answers: list[tuple[int, Answer, _Served]] = []
-    failed: list[tuple[int, Route, _Served, str]] = []
-    error: NoriaError | None = None
+    __slots__ = ("parts", "rows")
+
+    def __init__(self, rows: int, parts: list[Part]) -> None:
+        self.rows = rows
+        self.parts = parts
+
+
+class _Line:
+    """One loop's way through: its deployment with what is up of it."""
+
+    __slots__ = ("alone", "deployment", "main", "main_route", "shadow")
+
+    def __init__(self, deployment: Deployment, served: Mapping[str, Served]) -> None:
+        self.deployment = deployment
+        self.main_route = deployment.route("champion") or deployment.routes[0]
+        self.main = served.get(self.main_route.bundle)
+        canary = deployment.route("canary")
+        self.shadow = deployment.route("shadow")
+        self.alone = canary is None or canary.percent <= 0 or canary.bundle not in served
 
 
 class Plane:
@@ -71,8 +105,12 @@ class Plane:
         clock: stamps predictions.
         worker: command line that serves the bundle whose manifest digest is appended.
         deployments: the deployments in force, by loop; read again and again.
-        record: whether predictions are written to the log.
+        level: ``os``: a prediction is with the operating system before it is answered, and survives the end of this
+            process; ``disk``: on disk, and survives a power cut; ``off``: not recorded.
         refresh_s: how often deployments are read.
+        crashing: called, in a thread, with loop, version and reason when a version keeps crashing.
+        max_memory: bytes a model process may hold.
+        native: whether compiled graphs are used.
     """
 
     def __init__(
@@ -82,22 +120,31 @@ class Plane:
         worker: Sequence[str],
         deployments: Callable[[], Mapping[str, Deployment]],
         *,
-        record: bool = True,
+        level: Level = "os",
         refresh_s: float = 0.25,
+        crashing: Callable[[str, int, str], None] | None = None,
+        max_memory: int | None = None,
+        native: bool = True,
     ) -> None:
         self._store = store
         self._clock = clock
         self._command = tuple(worker)
         self._read = deployments
-        self._record = record
         self._refresh_s = refresh_s
-        self._served: dict[str, _Served] = {}  # by bundle digest
+        self._crashing = crashing
+        self._max_memory = max_memory
+        self._native = native
+        self._served: dict[str, Served] = {}  # by bundle digest
         self._broken: dict[str, tuple[str, float]] = {}  # why, and when to try again
-        self._deployments: dict[str, Deployment] = {}
+        self._lines: dict[str, _Line] = {}
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="store")
+        self._recorder = Recorder(store, level, self._threads)
         self._follower: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()  # one change at a time: two would bring the same version up twice
         self._background: set[asyncio.Task[None]] = set()
+        self._shadows = 0
+        self._unloaded: set[str] = set()
+        self.metrics = Metrics()
         self.ready = False
 
     async def start(self) -> None:
@@ -107,13 +154,14 @@ class Plane:
         self._follower = asyncio.create_task(self._follow())
 
     async def stop(self) -> None:
-        """Drain and end every model process."""
+        """Drain, and end every model process."""
         self.ready = False
         if self._follower is not None:
             self._follower.cancel()
             await asyncio.gather(self._follower, return_exceptions=True)
-        await asyncio.gather(*self._background, *(served.worker.stop() for served in self._served.values()))
+        await asyncio.gather(*self._background, *(served.engine.stop() for served in self._served.values()))
         self._served.clear()
+        await self._recorder.close()
         self._threads.shutdown(wait=True)
 
     async def _follow(self) -> None:
@@ -127,6 +175,8 @@ class Plane:
     async def _in_thread(self, work: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
+    # what is served
+
     async def refresh(self) -> None:
         """Read deployments; bring up new versions, switch over, then drain the ones no longer named."""
         async with self._changing:
@@ -135,39 +185,152 @@ class Plane:
     async def _refresh(self) -> None:
         found: Mapping[str, Deployment] = await self._in_thread(self._read)
         for loop, deployment in found.items():
+            if loop in self._unloaded:
+                self._lines.pop(loop, None)
+                continue
             bundles = {route.bundle for route in deployment.routes}
             missing = [digest for digest in bundles if digest not in self._served and self._may_try(digest)]
-            if self._deployments.get(loop) == deployment and not missing:
+            line = self._lines.get(loop)
+            if line is not None and line.deployment == deployment and not missing:
                 continue
-            await asyncio.gather(*(self._bring_up(digest) for digest in missing))
-            if bundles & self._served.keys() or loop not in self._deployments:
-                self._deployments[loop] = deployment
-        for loop in self._deployments.keys() - found.keys():
-            del self._deployments[loop]
-        named = {route.bundle for deployment in self._deployments.values() for route in deployment.routes}
+            await asyncio.gather(*(self._bring_up(digest, deployment) for digest in missing))
+            if bundles & self._served.keys() or line is None:
+                self._lines[loop] = _Line(deployment, self._served)
+        for loop in self._lines.keys() - found.keys():
+            del self._lines[loop]
+        self._let_go()
+
+    def _let_go(self) -> None:
+        named = {route.bundle for line in self._lines.values() for route in line.deployment.routes}
         for digest in self._served.keys() - named:
-            task = asyncio.create_task(_retire(self._served.pop(digest)))
-            self._background.add(task)
-            task.add_done_callback(self._background.discard)
+            self._retire(self._served.pop(digest))
+
+    def _retire(self, served: Served) -> None:
+        task = asyncio.create_task(_retired(served))
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     def _may_try(self, digest: str) -> bool:
         return digest not in self._broken or time.monotonic() > self._broken[digest][1]
 
-    async def _bring_up(self, digest: str) -> None:
+    async def _bring_up(self, digest: str, deployment: Deployment) -> None:
+        version = next(route.version for route in deployment.routes if route.bundle == digest)
         try:
-            manifest = _MANIFEST.decode(await self._in_thread(lambda: self._store.blobs.get(digest)))
-            worker = WorkerProcess([*self._command, digest], manifest.loop)
-            try:
-                await worker.start()
-            except asyncio.CancelledError:  # stopped while a version comes up: its process must not be left behind
-                await worker.stop()
-                raise
+            served = await self._brought_up(digest, deployment.loop, version)
         except (NoriaError, msgspec.DecodeError) as error:
             self._broken[digest] = (str(error), time.monotonic() + _TRY_AGAIN_SECONDS)
             _log.error("bundle %s cannot be served: %s", digest, error)
             return
         self._broken.pop(digest, None)
-        self._served[digest] = _Served(manifest, worker)
+        self._served[digest] = served
+
+    async def _brought_up(self, digest: str, loop: str, version: int) -> Served:
+        manifest = _MANIFEST.decode(await self._in_thread(lambda: self._store.blobs.get(digest)))
+        layout = Layout(manifest)
+        if self._native and fits(manifest):
+            try:
+                engine: Engine = await self._in_thread(lambda: self._compiled(manifest, layout))
+                await engine.start()
+                return Served(digest, manifest, layout, engine)
+            except (ModelError, StoreError) as error:
+                _log.warning("version %d of %s is served by its original model: %s", version, loop, error)
+
+        def crashing(reason: str) -> None:
+            _log.error("version %d of %s keeps crashing: %s", version, loop, reason)
+            if self._crashing is not None:
+                self._threads.submit(self._crashing, loop, version, reason)
+
+        worker = WorkerProcess(
+            [*self._command, digest], f"{loop}/{version}", max_memory=self._max_memory, crashing=crashing
+        )
+        engine = ProcessEngine(worker, layout.names)
+        try:
+            await engine.start()
+        except asyncio.CancelledError:  # stopped while a version comes up: its process must not be left behind
+            await engine.stop()
+            raise
+        return Served(digest, manifest, layout, engine)
+
+    def _compiled(self, manifest: BundleManifest, layout: Layout) -> NativeEngine:
+        """The compiled graph, once it has given the stored answers to the stored sample."""
+        assert manifest.compiled is not None
+        assert manifest.compiled.graph is not None
+        engine = NativeEngine(self._store.blobs.get(manifest.compiled.graph), manifest, layout)
+        sample: Mapping[str, Any] = manifest.reference.get("sample", {})
+        records = sample.get("records", [])
+        if not records:
+            return engine
+        try:
+            found = engine.scores(layout.from_records(records)).values
+        except RequestError as error:
+            raise ModelError(f"the compiled graph refuses its own sample: {error}") from error
+        for given, stored in zip(found, sample["values"], strict=True):
+            same = given == stored
+            if isinstance(given, float) and isinstance(stored, (int, float)):
+                same = abs(given - stored) <= max(1e-6, manifest.compiled.tolerance) * max(1.0, abs(stored))
+            if not same:
+                raise ModelError(f"the compiled graph gives {given!r} where training gave {stored!r}")
+        return engine
+
+    def names(self) -> list[str]:
+        """Names of every model there is, loaded or not."""
+        return sorted(self._lines.keys() | self._unloaded)
+
+    def loaded(self, name: str) -> bool:
+        """Whether a model answers."""
+        line = self._lines.get(name)
+        return line is not None and line.main is not None
+
+    async def load(self, name: str) -> None:
+        """Bring a model up anew and switch over to it, without a request failing.
+
+        Raises:
+            NotFound: there is no such model.
+            ModelError: it cannot be loaded; what was up stays.
+        """
+        async with self._changing:
+            self._unloaded.discard(name)
+            line = self._lines.get(name)
+            if line is None:
+                await self._refresh()
+                line = self._lines.get(name)
+                if line is None:
+                    self._no_such(name)
+                elif line.main is None:
+                    raise ModelError(f"'{name}' cannot be loaded: {self._why(line.main_route)}")
+                return
+            fresh: dict[str, Served] = {}
+            for route in line.deployment.routes:
+                self._broken.pop(route.bundle, None)
+                try:
+                    fresh[route.bundle] = await self._brought_up(route.bundle, name, route.version)
+                except (NoriaError, msgspec.DecodeError) as error:
+                    for served in fresh.values():
+                        self._retire(served)
+                    raise ModelError(f"'{name}' cannot be loaded: {error}") from error
+            old = [self._served[digest] for digest in fresh if digest in self._served]
+            self._served.update(fresh)
+            for other, its in self._lines.items():  # loops may share a bundle
+                self._lines[other] = _Line(its.deployment, self._served)
+            for served in old:
+                self._retire(served)
+
+    async def unload(self, name: str) -> None:
+        """Let a model go once its requests are answered.
+
+        Raises:
+            NotFound: there is no such model.
+        """
+        async with self._changing:
+            if name not in self._lines and name not in self._unloaded:
+                self._no_such(name)
+            self._unloaded.add(name)
+            self._lines.pop(name, None)
+            self._let_go()
+
+    def _no_such(self, name: str) -> Any:
+        there = ", ".join(sorted(self._lines)) or "none yet"
+        raise NotFound(f"No model '{name[:80]}' is deployed. Deployed: {there}.")
 
     def deployment(self, loop: str) -> Deployment:
         """The deployment in force.
@@ -175,160 +338,274 @@ class Plane:
         Raises:
             NotFound: nothing is deployed under this name; says what is.
         """
-        found = self._deployments.get(loop)
-        if found is None:
-            there = ", ".join(sorted(self._deployments)) or "none yet"
-            raise NotFound(f"No model '{loop[:80]}' is deployed. Deployed: {there}.")
-        return found
+        line = self._lines.get(loop)
+        if line is None:
+            self._no_such(loop)
+            raise AssertionError
+        return line.deployment
 
     def loops(self) -> list[str]:
         """Names of what is deployed."""
-        return sorted(self._deployments)
+        return sorted(self._lines)
 
-    def manifest(self, loop: str, version: int | None = None) -> tuple[Route, BundleManifest]:
-        """Route and manifest of a version, the champion's unless told.
+    def served(self, loop: str, version: int | None = None) -> tuple[Route, Served]:
+        """A version that is up, the champion unless told, and its route.
 
         Raises:
             NotFound: that version is not deployed; says which are.
             ModelError: it is deployed but its model cannot be loaded.
         """
-        route, served = self._up(loop, version)
-        return route, served.manifest
-
-    def _up(self, loop: str, version: int | None) -> tuple[Route, _Served]:
-        deployment = self.deployment(loop)
-        routes = deployment.routes
+        line = self._lines.get(loop)
+        if line is None:
+            self._no_such(loop)
+            raise AssertionError
         if version is None:
-            route = deployment.route("champion") or routes[0]
+            if line.main is not None:
+                return line.main_route, line.main
+            route = line.main_route
         else:
+            routes = line.deployment.routes
             route = next((r for r in routes if r.version == version), None) or _unknown(loop, version, routes)
-        served = self._served.get(route.bundle)
-        if served is None:
-            why, _ = self._broken.get(route.bundle, ("it is loading", 0.0))
-            raise ModelError(f"Version {route.version} of '{loop}' cannot be served: {why}")
-        return route, served
+        found = self._served.get(route.bundle)
+        if found is None:
+            raise ModelError(f"Version {route.version} of '{loop}' cannot be served: {self._why(route)}")
+        return route, found
 
-    async def predict(self, loop: str, records: list[dict[str, Any]], *, version: int | None = None) -> list[Answer]:
-        """Answer records, each by the version its route chooses, and record every answer.
+    def _why(self, route: Route) -> str:
+        return self._broken.get(route.bundle, ("it is loading", 0.0))[0]
+
+    def manifest(self, loop: str, version: int | None = None) -> tuple[Route, BundleManifest]:
+        """As `served`, the manifest only."""
+        route, found = self.served(loop, version)
+        return route, found.manifest
+
+    # predictions
+
+    def predict(
+        self,
+        loop: str,
+        batch: Batch,
+        *,
+        version: int | None = None,
+        trace: str | None = None,
+        deadline: float | None = None,
+    ) -> Answered | Awaitable[Answered]:
+        """Answer a batch by the versions its routes choose, and record every answer; at once where that is possible.
 
         Args:
             loop: the loop's name.
-            records: plain JSON records.
+            batch: rows, laid out as the champion's (or the pinned version's) layout says.
             version: pin to this deployed version instead of routing.
+            trace: W3C trace id to keep with the predictions.
+            deadline: ``time.monotonic()`` by which it must have begun; a minute from now by default.
 
         Raises:
             NotFound: unknown loop or version.
-            RequestError: a record does not fit the signature; no answer is given or recorded.
+            RequestError: a record cannot be predicted; no answer is given or recorded.
             ModelError: the model failed or is restarting.
+            Overloaded: too much waits for the model.
+            TooLate: the deadline passed before its turn.
+            StoreError: the prediction cannot be recorded.
         """
         started = time.perf_counter()
-        main = _Part(list(range(len(records))), *self._up(loop, version))
-        signature = main.served.manifest.signature
-        keys = [key_text(record.get(signature.key) if signature.key else None, signature) for record in records]
-        parts = [main] if version is not None else self._divide(loop, main, keys)
-        held = [main.served, *(part.served for part in parts if part.served is not main.served)]
-        for served in held:
-            served.users += 1
+        route, main = self.served(loop, version)
+        line = self._lines[loop]
+        ends = time.monotonic() + _DEADLINE_SECONDS if deadline is None else deadline
+        if version is not None or line.alone:
+            try:
+                scores = main.engine.run(batch, ends)
+            except ModelError as error:
+                self._failed(loop, batch, route, main, str(error), started, trace)
+                raise
+            if isinstance(scores, Scores):
+                part = self._recorded(loop, batch, None, route, main, scores, started, trace)
+                if line.shadow is not None and version is None:
+                    self._mirror(loop, line, batch, scores, trace)
+                answered = Answered(batch.rows, [part])
+                return self._synced(loop, answered) if self._recorder.level == "disk" else answered
+            return self._later(loop, line, batch, route, main, scores, started, trace, version)
+        return self._divided(loop, line, batch, route, main, started, trace, ends)
+
+    async def _synced(self, loop: str, answered: Answered) -> Answered:
+        await self._recorder.sync(loop)
+        return answered
+
+    async def _later(
+        self,
+        loop: str,
+        line: _Line,
+        batch: Batch,
+        route: Route,
+        main: Served,
+        waiting: Awaitable[Scores],
+        started: float,
+        trace: str | None,
+        version: int | None,
+    ) -> Answered:
+        main.users += 1
         try:
-            fallback = main if version is None else None
-            outcomes = await asyncio.gather(*(self._outcome(part, fallback, records) for part in parts))
+            scores = await waiting
+        except ModelError as error:
+            self._failed(loop, batch, route, main, str(error), started, trace)
+            raise
         finally:
-            for served in held:
-                served.users -= 1
-        errors = [outcome.error for outcome in outcomes if outcome.error is not None]
-        refused = next((error for error in errors if isinstance(error, RequestError)), None)
-        if refused is not None:
-            raise _together([error for error in errors if isinstance(error, RequestError)])
-        if self._record:
-            latency_us = int((time.perf_counter() - started) * 1e6)
-            rows = self._rows(outcomes, loop, records, keys, latency_us)
-            await self._in_thread(lambda: self._store.predictions.append(rows))
+            main.users -= 1
+        part = self._recorded(loop, batch, None, route, main, scores, started, trace)
+        if line.shadow is not None and version is None:
+            self._mirror(loop, line, batch, scores, trace)
+        if self._recorder.level == "disk":
+            await self._recorder.sync(loop)
+        return Answered(batch.rows, [part])
+
+    async def _divided(
+        self,
+        loop: str,
+        line: _Line,
+        batch: Batch,
+        main_route: Route,
+        main: Served,
+        started: float,
+        trace: str | None,
+        deadline: float,
+    ) -> Answered:
+        """Rows by the way they go: sticky by key, else the request as a whole by chance."""
+        ways: dict[str, tuple[Route, list[int]]] = {}
+        keys = batch.keys
+        if keys is None:
+            route = choose(line.deployment, None)
+            ways[route.bundle] = (route, list(range(batch.rows)))
+        else:
+            for place, key in enumerate(keys):
+                route = choose(line.deployment, key)
+                ways.setdefault(route.bundle, (route, []))[1].append(place)
+        asked = []
+        for route, places in ways.values():
+            served = self._served.get(route.bundle) or main
+            route = route if served is not main else main_route
+            part = batch if len(places) == batch.rows else batch.take(places)
+            asked.append(self._one_way(loop, part, places, route, served, (main_route, main), started, trace, deadline))
+        outcomes = await asyncio.gather(*asked, return_exceptions=True)
+        errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        refused = [error for error in errors if isinstance(error, RequestError)]
+        if refused:
+            raise _together(refused)
         if errors:
             raise errors[0]
-        found = sorted(((place, answer) for outcome in outcomes for place, answer, _ in outcome.answers), key=_place)
-        return [answer for _, answer in found]
+        parts = [outcome for outcome in outcomes if isinstance(outcome, Part)]
+        if line.shadow is not None and len(parts) == 1:
+            self._mirror(loop, line, batch, parts[0].scores, trace)
+        if self._recorder.level == "disk":
+            await self._recorder.sync(loop)
+        return Answered(batch.rows, parts)
 
-    def _divide(self, loop: str, main: _Part, keys: list[str | None]) -> list[_Part]:
-        """The records by the way they go; the champion's while the chosen version is not up."""
-        deployment = self._deployments[loop]
-        parts: dict[str, _Part] = {}
-        for place, key in enumerate(keys):
-            route = choose(deployment, key)
-            served = self._served.get(route.bundle)
-            if served is None:
-                route, served = main.route, main.served
-            parts.setdefault(route.bundle, _Part([], route, served)).places.append(place)
-        return list(parts.values())
-
-    async def _outcome(self, part: _Part, fallback: _Part | None, records: list[dict[str, Any]]) -> _Outcome:
-        """A part's answers. A broken challenger costs no caller an answer: the champion gives it instead."""
-        try:
-            return _Outcome(answers=await self._ask(part, records))
-        except (ModelError, RequestError) as error:
-            met = error
-        failed = [(place, part.route, part.served, str(met)) for place in part.places]
-        if part.route.role == "canary" and fallback is not None and fallback.served is not part.served:
-            instead = _Part(part.places, fallback.route, fallback.served)
-            second = await self._outcome(instead, None, records)
-            refused = isinstance(second.error, RequestError)
-            return _Outcome(second.answers, [] if refused else failed + second.failed, second.error)
-        return _Outcome(failed=failed if isinstance(met, ModelError) else [], error=met)
-
-    async def _ask(self, part: _Part, records: list[dict[str, Any]]) -> list[tuple[int, Answer, _Served]]:
-        try:
-            body = orjson.dumps({"records": [records[place] for place in part.places]})
-        except orjson.JSONEncodeError:
-            raise RequestError("The records are nested too deeply: a field holds one value.") from None
-        reply = orjson.loads(await part.served.worker.ask(body))
-        if "error" in reply:
-            if reply.get("kind") == "request":
-                raise RequestError(reply["error"], [_placed(detail, part.places) for detail in reply["details"]])
-            raise ModelError(without_folders(reply["error"]))
-        values = reply["values"]
-        shares = reply.get("probabilities") or [None] * len(values)
-        classes, route = part.served.manifest.signature.classes, part.route
-        return [
-            (place, Answer(new_id(), route.version, route.role, value, row, classes), part.served)
-            for place, value, row in zip(part.places, values, shares, strict=True)
-        ]
-
-    def _rows(
+    async def _one_way(
         self,
-        outcomes: list[_Outcome],
         loop: str,
-        records: list[dict[str, Any]],
-        keys: list[str | None],
-        latency_us: int,
-    ) -> list[Prediction]:
-        now = self._clock.now()
+        batch: Batch,
+        places: list[int],
+        route: Route,
+        served: Served,
+        fallback: tuple[Route, Served],
+        started: float,
+        trace: str | None,
+        deadline: float,
+    ) -> Part:
+        """One version's rows. A broken challenger costs no caller an answer: the champion gives it instead."""
+        served.users += 1
+        try:
+            found = served.engine.run(_laid_out(batch, served, fallback[1]), deadline)
+            scores = found if isinstance(found, Scores) else await found
+            return self._recorded(loop, batch, places, route, served, scores, started, trace)
+        except (ModelError, RequestError) as error:
+            met: NoriaError = error
+        finally:
+            served.users -= 1
+        if served is not fallback[1]:
+            try:
+                part = await self._one_way(loop, batch, places, *fallback, fallback, started, trace, deadline)
+            except RequestError as error:  # wrong for both: the client's fault, not the challenger's
+                raise _placed(error, places) from error
+            self._failed(loop, batch, route, served, str(met), started, trace)
+            return part
+        if isinstance(met, RequestError):
+            raise _placed(met, places)
+        self._failed(loop, batch, route, served, str(met), started, trace)
+        raise met
 
-        def row(place: int, made: str, version: int, role: str, served: _Served) -> Prediction:
-            return Prediction(
-                id=made,
-                loop=loop,
-                at=now,
-                version=version,
-                model_digest=served.manifest.model_digest,
-                role=role,
-                record=records[place],
-                key=keys[place],
-                latency_us=latency_us,
-            )
+    def _recorded(
+        self,
+        loop: str,
+        batch: Batch,
+        places: list[int] | None,
+        route: Route,
+        served: Served,
+        scores: Scores,
+        started: float,
+        trace: str | None,
+    ) -> Part:
+        spent = time.perf_counter() - started
+        first = self._recorder.keep(loop, self._clock.now(), batch, route, served, scores, int(spent * 1e6), trace)
+        self.metrics.answered(loop, route, served.manifest.signature.classes, scores, spent)
+        return Part(places, route, served, scores, first)
 
-        rows = []
-        for place, answer, served in sorted((a for o in outcomes for a in o.answers), key=_place):
-            plain = row(place, answer.id, answer.version, answer.role, served)
-            rows.append(replace(plain, value=answer.value, probabilities=answer.probabilities))
-        for place, route, served, error in (failure for o in outcomes for failure in o.failed):
-            rows.append(replace(row(place, new_id(), route.version, route.role, served), error=error))
-        return rows
+    def _failed(
+        self, loop: str, batch: Batch, route: Route, served: Served, why: str, started: float, trace: str | None
+    ) -> None:
+        spent = time.perf_counter() - started
+        self.metrics.failed(loop, route, batch.rows, spent)
+        now, spent_us = self._clock.now(), int(spent * 1e6)
+        self._recorder.keep(loop, now, batch, route, served, None, spent_us, trace, error=without_folders(why))
+
+    # shadow
+
+    def _mirror(self, loop: str, line: _Line, batch: Batch, given: Scores, trace: str | None) -> None:
+        """Ask the shadow too, after the answer; what it does changes nothing for the caller."""
+        route = line.shadow
+        served = self._served.get(route.bundle) if route is not None else None
+        if route is None or served is None or not mirrored(line.deployment, route, batch.keys):
+            return
+        if self._shadows >= _MAX_SHADOWS:
+            self.metrics.dropped(loop, route)
+            return
+        self._shadows += 1
+        task = asyncio.ensure_future(self._shadowed(loop, batch, route, served, line, given, trace))
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _shadowed(
+        self, loop: str, batch: Batch, route: Route, served: Served, line: _Line, given: Scores, trace: str | None
+    ) -> None:
+        await asyncio.sleep(0)  # the answer goes out first
+        started = time.perf_counter()
+        served.users += 1
+        try:
+            assert line.main is not None
+            found = served.engine.run(_laid_out(batch, served, line.main), time.monotonic() + _DEADLINE_SECONDS)
+            scores = found if isinstance(found, Scores) else await found
+            spent = time.perf_counter() - started
+            now = self._clock.now()
+            self._recorder.keep(loop, now, batch, route, served, scores, int(spent * 1e6), trace, answered=given.values)
+            self.metrics.answered(loop, route, served.manifest.signature.classes, scores, spent)
+            self.metrics.compared(loop, route, given.values, scores.values)
+        except (ModelError, RequestError) as error:
+            self._failed(loop, batch, route, served, str(error), started, trace)
+        except NoriaError as error:
+            self.metrics.dropped(loop, route)
+            _log.warning("a shadow answer of %s was dropped: %s", loop, error)
+        except Exception:  # noqa: BLE001 - a fault in what nobody waits for must be seen, and do no more
+            _log.exception("the shadow of %s failed", loop)
+        finally:
+            served.users -= 1
+            self._shadows -= 1
+
+    # labels
 
     async def label(self, labels: list[Label]) -> LabelReceipt:
         """Record labels; durable on return."""
         receipt: LabelReceipt = await self._in_thread(lambda: self._store.predictions.label(labels))
         return receipt
 
-    def now(self) -> Any:
+    def now(self) -> datetime:
         """The clock's present."""
         return self._clock.now()
 
@@ -338,27 +615,35 @@ def _unknown(loop: str, version: int, routes: Sequence[Route]) -> Route:
     raise NotFound(f"Version {version} of '{loop}' is not deployed. Deployed: {there}.")
 
 
-async def _retire(served: _Served) -> None:
+async def _retired(served: Served) -> None:
     """End a version once the requests that chose it have been answered."""
     while served.users:
         await asyncio.sleep(0.01)
-    await served.worker.stop()
+    await served.engine.stop()
 
 
-def _place(row: tuple[Any, ...]) -> int:
-    return int(row[0])
+def _laid_out(batch: Batch, served: Served, main: Served) -> Batch:
+    """The batch as this version takes it, when its columns differ from the champion's."""
+    if served.layout.names == main.layout.names and served.layout.required == main.layout.required:
+        return batch
+    columns: dict[str, Any] = {name: batch.matrix[:, place] for place, name in enumerate(main.layout.names)}
+    columns |= batch.columns
+    known = {name: values for name, values in columns.items() if name in served.layout.fields}
+    found = served.layout.from_columns(known, batch.rows)
+    found.keys = batch.keys
+    return found
 
 
-def _placed(detail: dict[str, Any], places: list[int]) -> dict[str, Any]:
-    """A worker's detail, by the record's place in the request and without folders of this machine."""
-    problem = without_folders(str(detail.get("problem", "")))
-    return {**detail, "record": places[detail["record"]], "problem": problem}
+def _placed(error: RequestError, places: list[int]) -> RequestError:
+    """The error with its records numbered as in the request."""
+    details = [{**one, "record": places[int(str(one["record"]))]} for one in error.details]
+    return RequestError(str(error), details)
 
 
 def _together(errors: list[RequestError]) -> RequestError:
     """One error of several parts' errors."""
-    details = sorted((d for error in errors for d in error.details), key=lambda d: str(d["record"]).zfill(9))
-    return errors[0] if len(errors) == 1 else RequestError(str(errors[0]), details[:100])
+    details = sorted((d for error in errors for d in error.details), key=lambda d: int(str(d["record"])))
+    return RequestError(str(errors[0]), details[:100])
 
 
 def without_folders(text: str) -> str:

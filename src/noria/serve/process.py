@@ -1,7 +1,8 @@
 """One model version in a process of its own: started, asked, restarted when it dies, stopped when drained.
 
-Messages on the pipes are a 4-byte big-endian length, an 8-byte request number and a JSON body. The first
-message from the child says that it is ready, or why it cannot be.
+Messages on the pipes are a 4-byte big-endian length, an 8-byte request number and a MessagePack body. The first
+message from the child says that it is ready, or why it cannot be. A process that crashes, hangs or grows without
+end is replaced; other models do not notice.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import os
 import signal
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 
-import orjson
+import msgspec
 
 from noria.errors import ModelError
 
@@ -23,6 +25,9 @@ HEADER = struct.Struct(">IQ")
 _START_SECONDS = 120.0
 _RESTART_SECONDS = 20.0
 _STEADY_SECONDS = 5.0
+_LOOK_SECONDS = 2.0
+_CRASHES, _CRASHES_SECONDS = 5, 60.0
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 _log = logging.getLogger("noria.serve")
 
 # What a model process may see of the environment: nothing that could be a credential.
@@ -46,9 +51,19 @@ class WorkerProcess:
         command: the command line that starts it.
         name: for logs and messages, e.g. ``churn/3``.
         timeout_s: how long one request may take before the process is restarted.
+        max_memory: bytes of memory the process may hold; above that it is restarted between two requests, and at
+            half as much again it is killed. None: four times what it held when it was ready, at least 2 GiB more.
+        crashing: called when it has died five times within a minute.
     """
 
-    def __init__(self, command: Sequence[str], name: str, timeout_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        name: str,
+        timeout_s: float = 60.0,
+        max_memory: int | None = None,
+        crashing: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.name = name
         self._command = tuple(command)
         self._timeout_s = timeout_s
@@ -61,6 +76,10 @@ class WorkerProcess:
         self._failure = ""
         self._up = asyncio.Event()  # set while the process runs and has its model
         self._falls = 0  # restarts in a row, each soon after the one before
+        self._crashes: list[float] = []
+        self._crashing = crashing
+        self._max_memory = max_memory
+        self._full = False  # it holds too much: it ends once it has answered
         self.restarts = 0
 
     async def start(self) -> None:
@@ -157,11 +176,38 @@ class WorkerProcess:
             if self._stop.is_set():
                 return
             self.restarts += 1
+            if self._full:
+                died, self._full = "it held too much memory", False
+            else:
+                self._count_crash(died)
             steady = time.monotonic() - started > _STEADY_SECONDS
             self._falls = 0 if steady else self._falls + 1
             _log.warning("model %s: %s; restarting", self.name, died)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), 0.05 if steady else min(5.0, 0.1 * 2**self._falls))
+
+    def _count_crash(self, died: str) -> None:
+        now = time.monotonic()
+        self._crashes = [crash for crash in self._crashes if now - crash < _CRASHES_SECONDS] + [now]
+        if len(self._crashes) >= _CRASHES:
+            self._crashes.clear()
+            self._crashing(f"{died}, {_CRASHES} times within {_CRASHES_SECONDS:.0f} s")
+
+    async def _watch_memory(self, process: asyncio.subprocess.Process) -> None:
+        """Replace a process that grows without end, between two requests if it can wait for that."""
+        await self._up.wait()
+        held = _memory(process.pid)
+        limit = self._max_memory or max(4 * held, held + 2 * 2**30)
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            held = _memory(process.pid)
+            if held > limit and (not self._waiting or held > 1.5 * limit):
+                _log.warning("model %s holds %d MiB; replacing its process", self.name, held // 2**20)
+                self._full = True
+                self._up.clear()
+                with suppress(ProcessLookupError):
+                    process.kill()
+                return
 
     async def _run_once(self) -> str:
         """Start the process and hear it out; returns how it ended."""
@@ -175,9 +221,13 @@ class WorkerProcess:
         self._process = process
         if self._stop.is_set():
             process.kill()
-        if process.stdout is not None:
-            await self._listen(process.stdout)
-        return _died(await process.wait())
+        watch = asyncio.create_task(self._watch_memory(process))
+        try:
+            if process.stdout is not None:
+                await self._listen(process.stdout)
+            return _died(await process.wait())
+        finally:
+            watch.cancel()
 
     async def _listen(self, answers: asyncio.StreamReader) -> None:
         first = True
@@ -189,7 +239,7 @@ class WorkerProcess:
                 return
             if first:
                 first = False
-                self._failure = orjson.loads(body).get("error", "")
+                self._failure = msgspec.msgpack.decode(body).get("error", "")
                 if not self._failure:
                     self._up.set()
                     if self._ready is not None and not self._ready.done():
@@ -203,6 +253,14 @@ class WorkerProcess:
 def _environment() -> dict[str, str]:
     passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     return passed | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
+
+
+def _memory(pid: int) -> int:
+    """Bytes a process holds; 0 where the system does not say."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def _died(code: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Sequence
 from typing import Any
 
 from noria.records import Deployment, Route, Signature
@@ -31,6 +32,19 @@ def choose(deployment: Deployment, key: str | None) -> Route:
         salted = f"{deployment.loop}/{canary.version}/{key}".encode()
         place = int.from_bytes(hashlib.blake2b(salted, digest_size=8).digest()) / 2**64 * 100
     return canary if place < canary.percent else main
+
+
+def mirrored(deployment: Deployment, shadow: Route, keys: Sequence[str | None] | None) -> bool:
+    """Whether a request is one of those the shadow is asked too; by its first key, else by chance."""
+    if shadow.percent >= 100:
+        return True
+    key = keys[0] if keys else None
+    if key is None:
+        place = random.random() * 100  # noqa: S311 - a share of traffic, no secret
+    else:
+        salted = f"{deployment.loop}/{shadow.version}/{key}".encode()
+        place = int.from_bytes(hashlib.blake2b(salted, digest_size=8).digest()) / 2**64 * 100
+    return place < shadow.percent
 
 
 def key_text(value: Any, signature: Signature) -> str | None:

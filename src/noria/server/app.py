@@ -20,7 +20,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-DATA_PLANE = ("/v2/", "/predict/", "/labels/")
+DATA_PLANE = ("/v2/", "/predict/", "/labels/", "/invocations/", "/ping/", "/metrics/", "/openapi.json/")
 """What the addresses that models answer begin with."""
 _SITE = "noria.ui:Site"
 _PROTOCOLS = ("noria.compat.mlflow", "noria.track.api")

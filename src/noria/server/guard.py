@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 from starlette.requests import Request
 
 from noria.errors import NoriaError, RequestError, StoreError, StoreReadOnly
+from noria.serve import access
 
 COOKIE = "noria_pages"
 FIELD = "token"
@@ -101,26 +102,8 @@ def check_origin(request: Request) -> None:
 
 
 def foreign(headers: Sequence[tuple[bytes, bytes]], bound: str) -> str:
-    """Why a request to the data plane comes from a stranger's page; empty when it does not.
-
-    Programs send no ``Origin``. A browser does, and then it must be our own; and the name asked for must be ours,
-    or a stranger's name that resolves to this machine could read the answers.
-    """
-    host = origin = ""
-    for name, value in headers:
-        if name == b"host":
-            host = value.decode("latin-1").lower()
-        elif name == b"origin":
-            origin = value.decode("latin-1").lower()
-    try:
-        asked = (urlsplit(f"//{host}").hostname or "").lower()
-    except ValueError:
-        asked = ""
-    if asked not in {bound, "localhost", "127.0.0.1", "::1"}:
-        return "This server answers only under its own address."
-    if origin and origin.partition("://")[2] != host:
-        return "The request came from another site."
-    return ""
+    """Why a request comes from a stranger's page; empty when it does not. See `noria.serve.access.foreign`."""
+    return access.foreign(dict(headers), bound)
 
 
 class Tokens:

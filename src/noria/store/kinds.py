@@ -28,6 +28,22 @@ class AliasRecord(msgspec.Struct, frozen=True):
     since: datetime
 
 
+class ApiKey(msgspec.Struct, frozen=True):
+    """A key that opens a served model.
+
+    Attributes:
+        name: what people call it.
+        digest: SHA-256 of the key, hexadecimal; the key itself is kept nowhere.
+        model: the model it opens; None opens every model.
+    """
+
+    name: str
+    digest: str
+    created: datetime
+    model: str | None = None
+    by: str = ""
+
+
 class CacheEntry(msgspec.Struct, frozen=True):
     """Outputs of a step by its key: name to blob digest (or to a plain value)."""
 
@@ -90,11 +106,13 @@ class Prediction(msgspec.Struct, frozen=True):
         id: identifier given to the client.
         at: when.
         key: the record's key, or None.
-        role: ``champion`` or ``canary``: the route it took.
+        role: ``champion``, ``canary`` or ``shadow``: the route it took.
         record: the record as received.
         value: the predicted label or number.
         probabilities: class probabilities, if any.
         latency_us: time in the server, microseconds.
+        answered: what the client was given, where ``role`` is ``shadow``.
+        trace: W3C trace id of the request, if it had one.
     """
 
     id: str
@@ -109,6 +127,8 @@ class Prediction(msgspec.Struct, frozen=True):
     key: str | None = None
     latency_us: int = 0
     error: str | None = None
+    answered: Any = None
+    trace: str | None = None
 
 
 class Label(msgspec.Struct, frozen=True):

@@ -13,12 +13,14 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from noria.store.kinds import AliasRecord, CacheEntry, Lease, LoopRecord, MonitorState, Prediction, Window
+from noria.store.kinds import AliasRecord, ApiKey, CacheEntry, Lease, LoopRecord, MonitorState, Prediction, Window
 from noria.store.kinds import Label as Label
+from noria.store.segments.writer import Block
 from noria.store.tracking import Tracking
 
 __all__ = [
     "AliasRecord",
+    "ApiKey",
     "BlobWriter",
     "Blobs",
     "CacheEntry",
@@ -224,6 +226,33 @@ class LabelledPrediction(msgspec.Struct, frozen=True):
     label_sequence: int
 
 
+class PredictionWriter(Protocol):
+    """Appends one process's predictions of one loop, for whoever must not wait.
+
+    Obligations: a block that was appended survives the end of the process; after ``sync`` it survives a power cut.
+    """
+
+    def append(self, block: Block) -> str:
+        """Write a block; returns the id of its first row: those of the others count up in its last ten digits.
+
+        Raises:
+            StoreError: it cannot be written; nothing of it is kept.
+        """
+        ...
+
+    def sync(self) -> None:
+        """Return once every block is on disk.
+
+        Raises:
+            StoreError: the disk failed; nothing more is taken.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give up writing. Idempotent."""
+        ...
+
+
 class PredictionLog(Protocol):
     """Every prediction, and the labels that arrive later.
 
@@ -237,6 +266,10 @@ class PredictionLog(Protocol):
         Raises:
             Conflict: an id is there already.
         """
+        ...
+
+    def writer(self, loop: str) -> PredictionWriter:
+        """A writer of this process's own for a loop's predictions."""
         ...
 
     def label(self, labels: Sequence[Label]) -> LabelReceipt:

@@ -24,7 +24,7 @@ from noria.loop.staging import worker_command
 from noria.loop.turn import newest_turn
 from noria.records import Deployment, ModelVersion, Turn, ValidationReport
 from noria.register import champion
-from noria.serve import Plane, data_plane
+from noria.serve import DataPlane, Plane
 from noria.serve.listen import ServerThread
 from noria.store import open_store
 from noria.testing.clock import FakeClock
@@ -70,7 +70,7 @@ class Played:
         loaded = LoadedLoop(loop, _variable(loop), Path(loop.where.rpartition(":")[0]))
         self.controller = Controller(loaded, self.store, clock, live=lambda: True)
         self._plane = Plane(self.store, clock, worker_command(self.store), self._deployed, refresh_s=0.02)
-        self._server = ServerThread(data_plane(self._plane), self._plane)
+        self._server = ServerThread(DataPlane(self._plane))
 
     def _deployed(self) -> Mapping[str, Deployment]:
         with self.store.ledger.read() as db:

@@ -26,7 +26,7 @@ from noria.loop.load import LoadedLoop, load
 from noria.loop.staging import worker_command
 from noria.records import Alert, Deployment, Run, TurnState
 from noria.register import champion
-from noria.serve import Plane, data_plane
+from noria.serve import DataPlane, Plane, data_plane
 from noria.serve.listen import ServerThread, listen
 from noria.server import create_app
 from noria.store import Store, open_store
@@ -103,7 +103,8 @@ class _Demo:
         port = int(probe.getsockname()[1])
         probe.close()
         address = f"http://127.0.0.1:{port}"
-        app = create_app(self.store, self._clock, data_plane=data_plane(plane), address=address)
+        data = DataPlane(plane, bound="127.0.0.1", alone=False)
+        app = create_app(self.store, self._clock, data_plane=data_plane(data), address=address)
         try:
             with LeaseKeeper(self.store.ledger, "noria demo", address) as keeper:
                 controller = Controller(
@@ -114,7 +115,7 @@ class _Demo:
                     live=lambda: True,
                     progress=self._say,
                 )
-                with self._status, ServerThread(app, plane, port=port) as server:
+                with self._status, ServerThread(data, app, port=port) as server:
                     self._console.print(f"Watch it at [bold link={address}/loops/{name}]{address}/loops/{name}[/]\n")
                     status = self._live(controller, server, json_path, stop, began)
                     if wait and status == 0:

@@ -35,7 +35,7 @@ from noria.records.registry import (
     Trace,
     Webhook,
 )
-from noria.store.kinds import AliasRecord, CacheEntry, Lease, LoopRecord, MonitorState, Window
+from noria.store.kinds import AliasRecord, ApiKey, CacheEntry, Lease, LoopRecord, MonitorState, Window
 from noria.store.ports import Change
 from noria.store.sql.database import Connection, Database
 
@@ -85,6 +85,7 @@ _KINDS: dict[type[msgspec.Struct], _Kind] = {
     EvaluationDataset: _Kind("evaluation_datasets", ("id", "name", "created"), "created"),
     EvaluationRecord: _Kind("evaluation_records", ("id", "dataset", "key", "created"), "created"),
     Webhook: _Kind("webhooks", ("id", "created"), "created"),
+    ApiKey: _Kind("api_keys", ("name", "created"), "created", ("name",)),
 }
 _DECODERS: dict[type[msgspec.Struct], msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(kind) for kind in _KINDS}
 _ENCODER = msgspec.json.Encoder()

@@ -7,9 +7,12 @@ from datetime import datetime
 
 import msgspec
 
+from noria.core.ids import new_id
 from noria.errors import Conflict, NotFound
 from noria.store.kinds import Label, Prediction
 from noria.store.ports import LabelledPrediction, LabelReceipt
+from noria.store.segments.rows import predictions_of
+from noria.store.segments.writer import Block
 from noria.store.sql.database import Connection, Database
 from noria.store.sql.ledger import cell, sought
 
@@ -60,6 +63,26 @@ def _meet_waiting(connection: Connection, made: Prediction) -> None:
         _insert(connection, label, _target(connection, label))
 
 
+class _RowWriter:
+    """Appends blocks row by row, for stores that have no segments."""
+
+    def __init__(self, log: SqlPredictionLog, loop: str) -> None:
+        self._log = log
+        self._loop = loop
+
+    def append(self, block: Block) -> str:
+        """Record the block's rows; durable on return."""
+        first = f"{new_id()[:22]}{0:010x}"
+        self._log.append(predictions_of(block, self._loop, first))
+        return first
+
+    def sync(self) -> None:
+        """Nothing: what was appended is durable."""
+
+    def close(self) -> None:
+        """Nothing to give up."""
+
+
 class SqlPredictionLog:
     """:class:`noria.store.ports.PredictionLog` in one database."""
 
@@ -84,6 +107,10 @@ class SqlPredictionLog:
 
         if rows:
             self._database.write(change)
+
+    def writer(self, loop: str) -> _RowWriter:
+        """A writer of a loop's predictions."""
+        return _RowWriter(self, loop)
 
     def label(self, labels: Sequence[Label]) -> LabelReceipt:
         """Record labels."""

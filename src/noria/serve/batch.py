@@ -1,0 +1,312 @@
+"""Rows of a request in the one form that models, the prediction log and every wire share, checked on the way in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from noria.core.nearest import suggest
+from noria.errors import RequestError
+from noria.frames.cast import checker
+from noria.records import BundleManifest, Field
+from noria.serve.rules import key_text
+
+__all__ = ["Batch", "Column", "Layout", "problem_error"]
+
+Matrix = NDArray[np.float64]
+Column = Sequence[Any] | NDArray[Any]
+"""One value a row: plain JSON values, or an array of numbers."""
+
+_REPORTED = 100
+_EXACT = 2.0**53
+_WHOLE = frozenset(("Int8", "Int16", "Int32", "Int64", "Int128", "UInt8", "UInt16", "UInt32", "UInt64"))
+_NUMBERS = _WHOLE | {"Float32", "Float64"}
+_TEXT = frozenset(("String", "Categorical", "Enum"))
+_LONGEST_TEXT = 100_000
+
+
+class Batch:
+    """Rows to predict.
+
+    Attributes:
+        rows: how many.
+        matrix: the columns the layout names, rows x names, float64; NaN where a value is missing.
+        columns: every other column there is, plain values.
+        keys: the records' keys as text, None when no row has one.
+    """
+
+    __slots__ = ("columns", "keys", "matrix", "rows")
+
+    def __init__(self, rows: int, matrix: Matrix, columns: dict[str, list[Any]], keys: list[str | None] | None) -> None:
+        self.rows = rows
+        self.matrix = matrix
+        self.columns = columns
+        self.keys = keys
+
+    def take(self, places: Sequence[int]) -> Batch:
+        """The rows at these places."""
+        chosen = list(places)
+        columns = {name: [values[place] for place in chosen] for name, values in self.columns.items()}
+        keys = None if self.keys is None else [self.keys[place] for place in chosen]
+        return Batch(len(chosen), self.matrix[chosen], columns, keys)
+
+
+def problem_error(problems: Sequence[dict[str, object]]) -> RequestError:
+    """One error for all that does not fit; its text names the first of it, for clients that show only that."""
+    count = f"{len(problems)} values do" if len(problems) > 1 else "A value does"
+    first = problems[0]
+    named = f"record {first['record']}, field {str(first['field'])[:80]!r}: {str(first['problem'])[:200]}"
+    return RequestError(f"{count} not fit the model's signature. {named.rstrip('.')}.", list(problems[:_REPORTED]))
+
+
+class Layout:
+    """How requests become a `Batch`, for one model.
+
+    Attributes:
+        names: the columns of the matrix: numbers that the model or its feature functions need, in order.
+    """
+
+    def __init__(self, manifest: BundleManifest) -> None:
+        signature = manifest.signature
+        self.signature = signature
+        self.fields: dict[str, Field] = {field.name: field for field in signature.inputs}
+        numeric = [f for f in signature.inputs if f.required and f.dtype in _NUMBERS and f.name != signature.key]
+        self.names: tuple[str, ...] = tuple(field.name for field in numeric)
+        self.required: tuple[str, ...] = tuple(field.name for field in signature.inputs if field.required)
+        self.plain = self.names == self.required  # all that is needed fits the matrix
+        self._places = {name: place for place, name in enumerate(self.names)}
+        self._whole = np.array([place for place, field in enumerate(numeric) if field.dtype in _WHOLE], dtype=np.intp)
+        self._has_whole = bool(self._whole.size)
+        self._low = np.array([_range(field.dtype)[0] for field in numeric])
+        self._high = np.array([_range(field.dtype)[1] for field in numeric])
+        self._narrow = any(field.dtype != "Float64" for field in numeric)
+        self.key = signature.key
+        self.label = signature.label
+
+    def from_matrix(self, matrix: Matrix) -> Batch:
+        """A batch of nothing but the matrix.
+
+        Args:
+            matrix: rows x names, float64, NaN where a value is missing.
+
+        Raises:
+            RequestError: a number is not finite, not whole or out of range where it must be; names record and field.
+        """
+        self._check(matrix)
+        return Batch(len(matrix), matrix, {}, None)
+
+    def _check(self, matrix: Matrix) -> None:
+        # Sums cost a tenth of asking each value; where they are not finite, each is asked.
+        if not math.isfinite(matrix.sum()) and np.isinf(matrix).any():
+            self._complain(matrix, np.isinf(matrix), "{} is not a finite number")
+        if self._has_whole:
+            part = matrix[:, self._whole]
+            if (np.floor(part) != part).any():
+                odd = np.zeros(matrix.shape, dtype=bool)
+                odd[:, self._whole] = (np.floor(part) != part) & ~np.isnan(part)
+                if odd.any():
+                    self._complain(matrix, odd, "{} is not a whole number")
+        if self._narrow:
+            outside = (matrix < self._low) | (matrix > self._high)
+            if outside.any():
+                self._complain(matrix, outside, "{} is outside {} to {}")
+
+    def _complain(self, matrix: Matrix, wrong: NDArray[np.bool_], text: str) -> None:
+        problems: list[dict[str, object]] = []
+        for row, place in zip(*np.nonzero(wrong), strict=True):
+            said = text.format(float(matrix[row, place]), self._low[place], self._high[place])
+            problems.append({"record": int(row), "field": self.names[place], "problem": said})
+            if len(problems) == _REPORTED:
+                break
+        raise problem_error(problems)
+
+    def quick(self, values: list[Any], rows: int) -> Batch | None:
+        """A batch of the matrix's values, row after row; None where they must be looked at one by one."""
+        kinds = set(map(type, values))
+        if not kinds <= {float, int, type(None)}:
+            return None
+        try:
+            matrix = np.array(values, dtype=np.float64).reshape(rows, len(self.names))
+        except OverflowError:
+            return None
+        if int in kinds and _large(matrix):
+            return None
+        self._check(matrix)
+        return Batch(rows, matrix, {}, None)
+
+    def from_columns(self, columns: Mapping[str, Column], rows: int) -> Batch:
+        """A batch of named columns of any kind.
+
+        Args:
+            columns: by name, each with one value a row.
+            rows: how many.
+
+        Raises:
+            RequestError: details name each record and field that does not fit.
+        """
+        problems: list[dict[str, object]] = []
+        known = columns.keys() & self.fields.keys()
+        if len(known) < len(columns):
+            for name in sorted(columns.keys() - self.fields.keys() - {self.label}, key=str):
+                problems.append(_unknown(0, name, [*self.fields, *([self.label] if self.label else [])]))
+        for name in self.required:
+            if name not in known:
+                problems.append({"record": 0, "field": name, "problem": "is missing"})
+        matrix = np.full((rows, len(self.names)), np.nan)
+        others: dict[str, list[Any]] = {}
+        for name in known:
+            place = self._places.get(name)
+            if place is None:
+                others[name] = self._other(columns[name], self.fields[name], problems)
+            else:
+                exact = self._fill(matrix, place, columns[name], self.fields[name], problems)
+                if exact is not None:
+                    others[name] = exact
+        if problems:
+            problems.sort(key=lambda one: int(str(one["record"])))
+            raise problem_error(problems)
+        self._check(matrix)
+        return Batch(rows, matrix, others, self._keys(others))
+
+    def from_records(self, records: Sequence[Mapping[str, Any]]) -> Batch:
+        """A batch of plain records.
+
+        Raises:
+            RequestError: details name each record and field that does not fit.
+        """
+        names = self.fields.keys()
+        quick = self._quick_records(records)
+        if quick is not None:
+            return quick
+        first = records[0].keys()
+        same = all(record.keys() == first for record in records)
+        if same and first <= names and set(self.required) <= first:
+            return self.from_columns({name: [record[name] for record in records] for name in first}, len(records))
+        problems: list[dict[str, object]] = []
+        allowed = names | ({self.label} if self.label else set())
+        required = set(self.required)
+        for place, record in enumerate(records):
+            if not required <= record.keys():
+                missing = sorted(required - record.keys())
+                problems += [{"record": place, "field": name, "problem": "is missing"} for name in missing]
+            if not record.keys() <= allowed:
+                problems += [_unknown(place, name, list(allowed)) for name in sorted(record.keys() - allowed, key=str)]
+            if len(problems) > _REPORTED:
+                break
+        there = {name for record in records for name in record.keys() & names}
+        columns = {name: [record.get(name) for record in records] for name in there}
+        try:
+            batch = self.from_columns(
+                {name: columns.get(name, [None] * len(records)) for name in there | required}, len(records)
+            )
+        except RequestError as error:
+            met = {(one["record"], one["field"]) for one in problems}
+            problems += [one for one in error.details if (one["record"], one["field"]) not in met]
+        if problems:
+            raise problem_error(problems)
+        return batch
+
+    def _quick_records(self, records: Sequence[Mapping[str, Any]]) -> Batch | None:
+        """The batch of records that all have the same fields, numbers where numbers belong; None for others."""
+        first = records[0].keys()
+        if not first <= self.fields.keys():
+            return None
+        others = [name for name in first if name not in self._places]
+        if len(first) - len(others) != len(self.names) or not set(self.required) <= first:
+            return None
+        values: list[Any] = []
+        for record in records:
+            if record.keys() != first:
+                return None
+            values += [record[name] for name in self.names]
+        batch = self.quick(values, len(records))
+        if batch is None or not others:
+            return batch
+        problems: list[dict[str, object]] = []
+        for name in others:
+            batch.columns[name] = self._other([record[name] for record in records], self.fields[name], problems)
+        if problems:
+            raise problem_error(problems)
+        batch.keys = self._keys(batch.columns)
+        return batch
+
+    def _fill(
+        self, matrix: Matrix, place: int, values: Column, field: Field, problems: list[dict[str, object]]
+    ) -> list[Any] | None:
+        """Put a column into the matrix; returns its exact values where float64 cannot hold them."""
+        if isinstance(values, np.ndarray):
+            if values.dtype.kind in "fiu":
+                matrix[:, place] = values
+                if values.dtype.kind in "iu" and values.dtype.itemsize == 8 and _large(matrix[:, place]):
+                    return list(values.tolist())
+                return None
+            values = values.tolist()
+        kinds = set(map(type, values))
+        if kinds <= {float, int, type(None)}:
+            try:
+                matrix[:, place] = np.array(values, dtype=np.float64)
+            except OverflowError:
+                kinds = set()
+            else:
+                if int not in kinds or not _large(matrix[:, place]):
+                    return None
+        check, exact = checker(field.dtype), []
+        for row, value in enumerate(values):
+            found, problem = (None, "") if value is None else check(value)
+            if problem:
+                problems.append({"record": row, "field": field.name, "problem": problem})
+            else:
+                matrix[row, place] = math.nan if found is None else found
+            exact.append(found)
+        return exact if field.dtype in _WHOLE and _large(matrix[:, place]) else None
+
+    def _other(self, values: Column, field: Field, problems: list[dict[str, object]]) -> list[Any]:
+        found: list[Any] = values.tolist() if isinstance(values, np.ndarray) else list(values)
+        kinds = set(map(type, found)) - {type(None)}
+        if field.dtype in _TEXT and kinds <= {str}:
+            if all(value is None or (len(value) <= _LONGEST_TEXT and value.isascii()) for value in found):
+                return found
+        elif field.dtype == "Boolean" and kinds <= {bool}:
+            return found
+        elif field.dtype == "Boolean" and isinstance(values, np.ndarray) and kinds <= {int} and set(found) <= {0, 1}:
+            return [bool(value) for value in found]
+        check = checker(field.dtype)
+        for row, value in enumerate(found):
+            if value is None:
+                continue
+            if isinstance(value, float) and math.isnan(value):
+                found[row] = None
+                continue
+            _, problem = check(value)
+            if problem:
+                problems.append({"record": row, "field": field.name, "problem": problem})
+        return found
+
+    def _keys(self, columns: Mapping[str, list[Any]]) -> list[str | None] | None:
+        if self.key is None or self.key not in columns:
+            return None
+        return [key_text(value, self.signature) for value in columns[self.key]]
+
+
+def _large(values: Matrix) -> bool:
+    return bool((np.abs(values) > _EXACT).any())
+
+
+def _range(dtype: str) -> tuple[float, float]:
+    if dtype == "Float32":
+        return -3.4028234663852886e38, 3.4028234663852886e38
+    if dtype == "Float64":
+        return -math.inf, math.inf
+    bits = int(dtype.lstrip("UInt"))
+    top = 2.0**bits if dtype.startswith("U") else 2.0 ** (bits - 1)
+    low = 0.0 if dtype.startswith("U") else -top
+    return low, math.nextafter(top, 0) if bits > 53 else top - 1
+
+
+def _unknown(place: int, name: object, known: Sequence[str]) -> dict[str, object]:
+    hint = suggest(str(name)[:100], known)
+    return {"record": place, "field": str(name)[:200], "problem": f"is not known. {hint}".strip()}

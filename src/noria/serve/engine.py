@@ -1,0 +1,227 @@
+"""Who computes predictions: the compiled graph in this process, or the model in a process of its own.
+
+Requests that arrive while a model is busy wait, and the next call takes all that wait: nothing waits for a timer,
+and a lone request pays nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from noria.errors import ModelError, NoriaError, RequestError
+from noria.serve.batch import Batch
+from noria.serve.process import WorkerProcess
+
+__all__ = ["Engine", "Overloaded", "ProcessEngine", "Scores", "TooLate"]
+
+MAX_WAITING = 1024
+MAX_WAITING_ROWS = 200_000
+MAX_TOGETHER = 10_000
+_ENCODER = msgspec.msgpack.Encoder()
+
+
+class Overloaded(NoriaError):
+    """More waits for the model than it can answer in time; ``wait_ms`` is when to try again."""
+
+    def __init__(self, message: str, wait_ms: int) -> None:
+        self.wait_ms = wait_ms
+        super().__init__(message)
+
+
+class TooLate(NoriaError):
+    """The request's time was over before it was its turn."""
+
+
+class Scores:
+    """What a model said of a batch.
+
+    Attributes:
+        values: labels or numbers, plain, one a row.
+        shares: class probabilities, rows x classes, or None.
+    """
+
+    __slots__ = ("shares", "values")
+
+    def __init__(self, values: list[Any], shares: NDArray[np.float64] | None) -> None:
+        self.values = values
+        self.shares = shares
+
+    def part(self, start: int, stop: int) -> Scores:
+        """The scores of some rows."""
+        return Scores(self.values[start:stop], None if self.shares is None else self.shares[start:stop])
+
+
+class Engine(Protocol):
+    """A model that is up."""
+
+    native: bool
+
+    def run(self, batch: Batch, deadline: float) -> Scores | asyncio.Future[Scores]:
+        """The scores of a batch: now, or later.
+
+        Args:
+            batch: what to predict.
+            deadline: ``time.monotonic()`` by which it must have begun.
+
+        Raises:
+            RequestError: a record cannot be predicted; names it.
+            ModelError: the model failed.
+            Overloaded: too much waits already.
+            TooLate: the deadline passed.
+        """
+        ...
+
+    async def start(self) -> None:
+        """Bring the model up."""
+        ...
+
+    async def stop(self) -> None:
+        """Finish what is in flight, then let it go."""
+        ...
+
+
+class _Waiting(msgspec.Struct):
+    batch: Batch
+    deadline: float
+    done: asyncio.Future[Scores]
+
+
+class ProcessEngine:
+    """A model in a process of its own, asked with all that waits at once.
+
+    Args:
+        worker: its process.
+        names: columns of the matrix.
+        max_waiting: requests that may wait; more are turned away.
+    """
+
+    native = False
+
+    def __init__(self, worker: WorkerProcess, names: tuple[str, ...], max_waiting: int = MAX_WAITING) -> None:
+        self.worker = worker
+        self._names = names
+        self._max_waiting = max_waiting
+        self._queue: deque[_Waiting] = deque()
+        self._rows = 0
+        self._pump: asyncio.Task[None] | None = None
+        self._row_seconds = 0.0005
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait."""
+        return len(self._queue)
+
+    def run(self, batch: Batch, deadline: float) -> asyncio.Future[Scores]:
+        """As `Engine.run`."""
+        if len(self._queue) >= self._max_waiting or self._rows + batch.rows > MAX_WAITING_ROWS + batch.rows:
+            wait = max(1, int(1000 * self._rows * self._row_seconds))
+            raise Overloaded(f"{len(self._queue)} requests wait for the model '{self.worker.name}' already.", wait)
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Scores] = loop.create_future()
+        self._queue.append(_Waiting(batch, deadline, done))
+        self._rows += batch.rows
+        if self._pump is None:
+            self._pump = loop.create_task(self._work())
+        return done
+
+    async def _work(self) -> None:
+        try:
+            while self._queue:
+                taken = self._take()
+                if taken:
+                    await self._serve(taken)
+        finally:
+            self._pump = None
+            if self._queue:  # cancelled between two requests
+                self._fail(list(self._queue), ModelError(f"Model {self.worker.name} was stopped."))
+                self._queue.clear()
+                self._rows = 0
+
+    def _take(self) -> list[_Waiting]:
+        """All that waits and is still wanted, up to what one call should hold."""
+        taken: list[_Waiting] = []
+        rows, now = 0, time.monotonic()
+        while self._queue and (not taken or rows + self._queue[0].batch.rows <= MAX_TOGETHER):
+            one = self._queue.popleft()
+            self._rows -= one.batch.rows
+            if one.done.done():
+                continue
+            if one.deadline < now:
+                one.done.set_exception(TooLate("The request waited too long for its turn; it was not predicted."))
+                continue
+            taken.append(one)
+            rows += one.batch.rows
+        return taken
+
+    async def _serve(self, taken: list[_Waiting]) -> None:
+        """Answer requests together; if that fails, each alone, so that only the one at fault does."""
+        rows = sum(one.batch.rows for one in taken)
+        started = time.perf_counter()
+        try:
+            scores = await self._ask([one.batch for one in taken])
+        except (ModelError, RequestError) as error:
+            if len(taken) == 1:
+                self._fail(taken, error)
+                return
+            for one in taken:
+                await self._serve([one])
+            return
+        except BaseException:
+            self._fail(taken, ModelError(f"Model {self.worker.name} was stopped."))
+            raise
+        spent = (time.perf_counter() - started) / rows
+        self._row_seconds += 0.1 * (spent - self._row_seconds)
+        start = 0
+        for one in taken:
+            if not one.done.done():
+                one.done.set_result(scores.part(start, start + one.batch.rows))
+            start += one.batch.rows
+
+    @staticmethod
+    def _fail(taken: Sequence[_Waiting], error: Exception) -> None:
+        for one in taken:
+            if not one.done.done():
+                one.done.set_exception(error)
+
+    async def _ask(self, batches: list[Batch]) -> Scores:
+        rows = sum(batch.rows for batch in batches)
+        matrix = batches[0].matrix if len(batches) == 1 else np.concatenate([batch.matrix for batch in batches])
+        names = {name for batch in batches for name in batch.columns}
+        columns = {
+            name: [value for batch in batches for value in batch.columns.get(name) or [None] * batch.rows]
+            for name in names
+        }
+        message = {"rows": rows, "names": self._names, "matrix": matrix.tobytes(), "columns": columns}
+        reply = msgspec.msgpack.decode(await self.worker.ask(_ENCODER.encode(message)))
+        if "error" in reply:
+            if reply.get("kind") == "request":
+                raise RequestError(reply["error"], reply["details"])
+            raise ModelError(reply["error"])
+        values = reply["values"]
+        if len(values) != rows:
+            raise ModelError(f"The model returned {len(values)} predictions for {rows} rows.")
+        shares = reply["shares"]
+        if shares is not None:
+            shares = np.frombuffer(shares, dtype="<f8").reshape(rows, -1)
+        return Scores(values, shares)
+
+    async def start(self) -> None:
+        """Start the process."""
+        await self.worker.start()
+
+    async def stop(self) -> None:
+        """Finish what waits, then end the process."""
+        end = time.monotonic() + 30
+        while self._pump is not None and time.monotonic() < end:
+            await asyncio.sleep(0.005)
+        if self._pump is not None:
+            self._pump.cancel()
+        await self.worker.stop()

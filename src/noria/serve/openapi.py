@@ -1,0 +1,153 @@
+"""OpenAPI of the served models, from their signatures: what a web developer needs, without words of machine learning.
+
+Source: OpenAPI Specification 3.1.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from noria.records import BundleManifest, Field, Signature
+
+__all__ = ["document"]
+
+_TYPES: dict[str, dict[str, Any]] = {
+    "Boolean": {"type": "boolean"},
+    "Date": {"type": "string", "format": "date"},
+    "Time": {"type": "string", "format": "time"},
+    "Datetime": {"type": "string", "format": "date-time"},
+    "Duration": {"type": "number", "description": "seconds"},
+}
+_PROBLEM = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {"type": "string"},
+        "details": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "record": {"type": "integer"},
+                    "field": {"type": "string"},
+                    "problem": {"type": "string"},
+                },
+            },
+        },
+    },
+}
+
+
+def _field(field: Field) -> dict[str, Any]:
+    base = field.dtype.split("(")[0]
+    if base.startswith(("Int", "UInt")):
+        schema: dict[str, Any] = {"type": "integer"}
+    elif base.startswith(("Float", "Decimal")):
+        schema = {"type": "number"}
+    else:
+        schema = dict(_TYPES.get(base, {"type": "string"}))
+    if field.nullable or not field.required:
+        schema["type"] = [schema["type"], "null"]
+    if field.example is not None:
+        schema["examples"] = [field.example]
+    return schema
+
+
+def _value(signature: Signature) -> dict[str, Any]:
+    return {"enum": list(signature.classes)} if signature.classes else {"type": "number"}
+
+
+def _answer(signature: Signature) -> dict[str, Any]:
+    one: dict[str, Any] = {
+        "id": {"type": "string", "description": "Names this prediction; labels and explanations are asked by it."},
+        "version": {"type": "integer", "description": "The model version that answered."},
+        "prediction": _value(signature),
+    }
+    if signature.classes:
+        names = [str(name) for name in signature.classes]
+        one["probabilities"] = {"type": "object", "properties": {name: {"type": "number"} for name in names}}
+    return {
+        "type": "object",
+        "properties": {
+            "loop": {"type": "string"},
+            "predictions": {"type": "array", "items": {"type": "object", "properties": one}},
+        },
+    }
+
+
+def _paths(name: str, signature: Signature) -> dict[str, Any]:
+    record = {
+        "type": "object",
+        "required": [field.name for field in signature.inputs if field.required],
+        "properties": {field.name: _field(field) for field in signature.inputs},
+        "additionalProperties": False,
+    }
+    example = {field.name: field.example for field in signature.inputs if field.required or field.name == signature.key}
+    body = {
+        "oneOf": [
+            {"type": "object", "required": ["records"], "properties": {"records": {"type": "array", "items": record}}},
+            {"type": "array", "items": record},
+            record,
+        ]
+    }
+    refused = {"description": "What is wrong, and where.", "content": {"application/json": {"schema": _PROBLEM}}}
+    owner = {"key": {"description": f"The record's {signature.key}."}} if signature.key else {}
+    label = {
+        "type": "object",
+        "required": ["label"],
+        "properties": {**owner, "id": {"type": "string"}, "label": _value(signature)},
+    }
+    return {
+        f"/predict/{name}": {
+            "post": {
+                "operationId": f"predict_{name}",
+                "summary": f"Ask '{name}' for predictions.",
+                "requestBody": {
+                    "required": True,
+                    "content": {"application/json": {"schema": body, "example": {"records": [example]}}},
+                },
+                "responses": {
+                    "200": {
+                        "description": "One prediction a record, in order.",
+                        "content": {"application/json": {"schema": _answer(signature)}},
+                    },
+                    **dict.fromkeys(("400", "404", "413", "422", "429", "503"), refused),
+                },
+            }
+        },
+        f"/labels/{name}": {
+            "post": {
+                "operationId": f"label_{name}",
+                "summary": f"Tell '{name}' what turned out to be true.",
+                "requestBody": {
+                    "required": True,
+                    "content": {
+                        "application/json": {
+                            "schema": {"type": "object", "properties": {"labels": {"type": "array", "items": label}}}
+                        }
+                    },
+                },
+                "responses": {"200": {"description": "How many met their prediction."}, "422": refused},
+            }
+        },
+    }
+
+
+def document(models: Mapping[str, BundleManifest], version: str) -> dict[str, Any]:
+    """The OpenAPI document of some models, by name."""
+    paths: dict[str, Any] = {}
+    for name, manifest in models.items():
+        paths |= _paths(name, manifest.signature)
+    title = f"Predictions of {', '.join(models)}" if models else "Predictions"
+    keys = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": title, "version": version},
+        "paths": paths,
+        "components": {"securitySchemes": keys},
+        "security": [{}, {"bearer": []}, {"key": []}],
+    }

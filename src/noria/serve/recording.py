@@ -1,0 +1,144 @@
+"""Every answer on record before it is given: one block of a segment a request, written by the one who answers."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from noria.core.ids import new_id
+from noria.errors import StoreError
+from noria.records import Route
+from noria.serve.batch import Batch
+from noria.serve.engine import Scores
+from noria.store.ports import PredictionWriter, Store
+from noria.store.segments.writer import Block
+
+if TYPE_CHECKING:
+    from noria.serve.plane import Served
+
+__all__ = ["Recorder"]
+
+
+class _Group:
+    """Those who wait for the disk."""
+
+    __slots__ = ("running", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: list[asyncio.Future[None]] = []
+        self.running = False
+
+
+class Recorder:
+    """Writes predictions, one writer a loop.
+
+    Args:
+        store: whose prediction log.
+        level: ``os``, ``disk`` or ``off``.
+        threads: where waiting for the disk is done.
+    """
+
+    def __init__(self, store: Store, level: str, threads: ThreadPoolExecutor) -> None:
+        self.level = level
+        self._store = store
+        self._threads = threads
+        self._writers: dict[str, PredictionWriter] = {}
+        self._groups: dict[str, _Group] = {}
+
+    def keep(
+        self,
+        loop: str,
+        at: datetime,
+        batch: Batch,
+        route: Route,
+        served: Served,
+        scores: Scores | None,
+        latency_us: int,
+        trace: str | None,
+        *,
+        error: str | None = None,
+        answered: list[Any] | None = None,
+    ) -> str:
+        """Write a batch with its scores (or why there are none); returns the id of its first row.
+
+        Raises:
+            StoreError: it cannot be written; nothing of it is kept.
+        """
+        if self.level == "off":
+            return new_id()[:22] + "0000000000"
+        manifest = served.manifest
+        shares = None if scores is None or scores.shares is None else scores.shares.tobytes()
+        block = Block(
+            at_us=int(at.timestamp() * 1_000_000),
+            latency_us=latency_us,
+            version=route.version,
+            digest=manifest.model_digest,
+            role=route.role,
+            rows=batch.rows,
+            names=served.layout.names,
+            matrix=batch.matrix.tobytes(),
+            columns=batch.columns,
+            keys=batch.keys,
+            values=[] if scores is None else scores.values,
+            classes=manifest.signature.classes,
+            probabilities=shares,
+            error=error,
+            answered=answered,
+            trace=trace,
+            ids=None,
+        )
+        writer = self._writers.get(loop)
+        if writer is None:
+            writer = self._writers[loop] = self._store.predictions.writer(loop)
+        try:
+            return writer.append(block)
+        except StoreError:
+            del self._writers[loop]
+            writer.close()
+            raise
+
+    async def sync(self, loop: str) -> None:
+        """Return once everything kept so far is on disk; those who come meanwhile share the next turn.
+
+        Raises:
+            StoreError: the disk failed.
+        """
+        group = self._groups.setdefault(loop, _Group())
+        done = asyncio.get_running_loop().create_future()
+        group.waiting.append(done)
+        if not group.running:
+            group.running = True
+            asyncio.get_running_loop().call_soon(self._begin, loop, group)
+        await done
+
+    def _begin(self, loop: str, group: _Group) -> None:
+        waiting, group.waiting = group.waiting, []
+        writer = self._writers.get(loop)
+        if writer is None:
+            self._end(loop, group, waiting, StoreError("The prediction log was closed before it was on disk."))
+            return
+        work = asyncio.get_running_loop().run_in_executor(self._threads, writer.sync)
+        work.add_done_callback(lambda done: self._end(loop, group, waiting, done.exception()))
+
+    def _end(self, loop: str, group: _Group, waiting: list[asyncio.Future[None]], error: BaseException | None) -> None:
+        for done in waiting:
+            if done.done():
+                continue
+            if error is None:
+                done.set_result(None)
+            else:
+                done.set_exception(error)
+        if group.waiting:
+            self._begin(loop, group)
+        else:
+            group.running = False
+
+    async def close(self) -> None:
+        """Close every writer."""
+        for loop, writer in list(self._writers.items()):
+            if self.level == "disk" and self._groups.get(loop):
+                await self.sync(loop)
+            writer.close()
+        self._writers.clear()

@@ -1,0 +1,150 @@
+"""Batches as files: Arrow IPC, Parquet and newline-delimited JSON, in and out.
+
+Polars reads and writes the first two; it is imported when the first such request comes, and in a thread.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+
+from noria.errors import RequestError
+from noria.serve.batch import Batch, Column, Layout
+from noria.serve.oip import ids, merged
+from noria.serve.plane import Answered
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["ARROW", "NDJSON", "PARQUET", "from_lines", "from_table", "to_lines", "to_table"]
+
+ARROW = "application/vnd.apache.arrow.stream"
+ARROW_FILE = "application/vnd.apache.arrow.file"
+PARQUET = "application/vnd.apache.parquet"
+NDJSON = "application/x-ndjson"
+
+
+def from_lines(body: bytes, layout: Layout, most: int) -> Batch:
+    """The batch of newline-delimited JSON records.
+
+    Raises:
+        RequestError: names the line that is no record.
+    """
+    lines = [line for line in body.split(b"\n") if line.strip()]
+    if not lines:
+        raise RequestError("There are no records to predict.")
+    if len(lines) > most:
+        raise RequestError(f"{len(lines)} records in one request; at most {most}.")
+    try:
+        records = orjson.loads(b"[" + b",".join(lines) + b"]")
+    except orjson.JSONDecodeError:
+        records = [_record(line, place) for place, line in enumerate(lines)]
+    if len(records) != len(lines):  # a line held several values
+        records = [_record(line, place) for place, line in enumerate(lines)]
+    for place, record in enumerate(records):
+        if not isinstance(record, dict):
+            raise RequestError(f"Line {place + 1} is not a JSON object.")
+    return layout.from_records(records)
+
+
+def _record(line: bytes, place: int) -> Any:
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise RequestError(f"Line {place + 1} is not JSON: {error}.") from None
+
+
+def from_table(body: bytes, kind: str, layout: Layout, most: int) -> Batch:
+    """The batch of an Arrow stream or file, or of a Parquet file.
+
+    Raises:
+        RequestError: it cannot be read, or does not fit.
+    """
+    import polars as pl
+
+    source = io.BytesIO(body)
+    try:
+        if kind == PARQUET:
+            _check_rows(pl.scan_parquet(source).select(pl.len()).collect().item(), most)
+            frame = pl.read_parquet(io.BytesIO(body))
+        else:
+            frame = pl.read_ipc(source) if body[:6] == b"ARROW1" else pl.read_ipc_stream(source)
+    except RequestError:
+        raise
+    except BaseException as error:  # a panic of the reader's is no Exception
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise
+        name = "Parquet" if kind == PARQUET else "Arrow"
+        raise RequestError(f"The body cannot be read as {name}: {str(error)[:200]}.") from None
+    _check_rows(frame.height, most)
+    return layout.from_columns({name: column(frame[name]) for name in frame.columns}, frame.height)
+
+
+def _check_rows(rows: int, most: int) -> None:
+    if rows == 0:
+        raise RequestError("There are no rows to predict.")
+    if rows > most:
+        raise RequestError(f"{rows} rows in one request; at most {most}.")
+
+
+def column(values: pl.Series) -> Column:
+    """A column as the layout takes it: an array of numbers, or plain values."""
+    kind = values.dtype
+    if kind.is_float() or (kind.is_integer() and not values.null_count()):
+        found: np.ndarray[Any, Any] = values.to_numpy()
+        return found
+    if kind.is_temporal():
+        return (
+            values.dt.to_string("iso").to_list()
+            if str(kind).startswith(("Date", "Time"))
+            else (values.dt.total_microseconds() / 1e6).to_list()
+        )
+    if kind.is_nested():
+        raise RequestError(f"Column '{values.name[:200]}' holds {kind}; a field holds one value.")
+    return values.to_list()
+
+
+def _named(answered: Answered, classes: Sequence[Any]) -> tuple[list[str], list[int], list[Any], Any]:
+    values, shares = merged(answered)
+    versions = [0] * answered.rows
+    for part in answered.parts:
+        for place in range(answered.rows) if part.places is None else part.places:
+            versions[place] = part.route.version
+    shown = shares if shares is not None and len(classes) == shares.shape[1] else None
+    return ids(answered), versions, values, shown
+
+
+def to_lines(answered: Answered, classes: Sequence[Any]) -> bytes:
+    """One JSON object a line, in the order of the request."""
+    made, versions, values, shares = _named(answered, classes)
+    names = [str(name) for name in classes]
+    lines = []
+    for place, (one, version, value) in enumerate(zip(made, versions, values, strict=True)):
+        line: dict[str, Any] = {"id": one, "version": version, "prediction": value}
+        if shares is not None:
+            line["probabilities"] = dict(zip(names, shares[place].tolist(), strict=True))
+        lines.append(orjson.dumps(line))
+    return b"\n".join(lines) + b"\n"
+
+
+def to_table(answered: Answered, classes: Sequence[Any], kind: str) -> bytes:
+    """A table of id, version, prediction and one column of probabilities a class."""
+    import polars as pl
+
+    made, versions, values, shares = _named(answered, classes)
+    columns: dict[str, Any] = {"id": made, "version": versions, "prediction": values}
+    if shares is not None:
+        columns |= {f"probability_{name}": shares[:, place] for place, name in enumerate(classes)}
+    out = io.BytesIO()
+    frame = pl.DataFrame(columns)
+    if kind == PARQUET:
+        frame.write_parquet(out)
+    elif kind == ARROW_FILE:
+        frame.write_ipc(out)
+    else:
+        frame.write_ipc_stream(out)
+    return out.getvalue()

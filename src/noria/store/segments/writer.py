@@ -1,0 +1,188 @@
+"""One process's segments of one loop: a block a request, whole or not there."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import time
+import zlib
+from pathlib import Path
+from struct import Struct
+from typing import Any
+
+import msgspec
+
+from noria.errors import StoreError
+from noria.store.files import store_error
+
+__all__ = ["FORMAT", "HEADER", "Block", "SegmentWriter"]
+
+FORMAT = 1
+HEADER = Struct("<II")  # length and CRC-32 of what follows
+ROLL_BYTES = 8 * 2**20
+_pack = msgspec.msgpack.Encoder().encode
+
+
+class Block(msgspec.Struct, array_like=True):
+    """Predictions of one request by one version.
+
+    Attributes:
+        at_us: when, microseconds since 1970.
+        latency_us: time in the server, microseconds.
+        version: the model version; ``digest`` the digest of its model.
+        role: the route it took.
+        rows: how many.
+        names: columns of the matrix.
+        matrix: rows x names float64, little-endian, row after row; NaN is null.
+        columns: other columns, plain values by name.
+        keys: the records' keys, None without any.
+        values: predictions, plain.
+        classes: class labels in the order of the probabilities.
+        probabilities: rows x classes float64, None without any.
+        error: why there are no values.
+        answered: what the client was given, where the role is ``shadow``.
+        trace: W3C trace id.
+        ids: identifiers given from elsewhere; None: counted.
+    """
+
+    at_us: int
+    latency_us: int
+    version: int
+    digest: str
+    role: str
+    rows: int
+    names: tuple[str, ...]
+    matrix: bytes
+    columns: dict[str, list[Any]]
+    keys: list[str | None] | None
+    values: list[Any]
+    classes: tuple[Any, ...]
+    probabilities: bytes | None
+    error: str | None
+    answered: list[Any] | None
+    trace: str | None
+    ids: list[str] | None
+
+
+class SegmentWriter:
+    """Appends blocks.
+
+    A segment is ``[length, crc, header]`` then blocks: a *layout* ``[0, number, version, digest, role, names,
+    classes]`` before the first prediction of its kind, and *predictions* ``[1, layout, first row, ...]``.
+
+    Args:
+        folder: where segments are.
+        loop: whose predictions.
+        roll_bytes: size from which a new segment is begun.
+    """
+
+    def __init__(self, folder: Path, loop: str, *, roll_bytes: int = ROLL_BYTES) -> None:
+        self._folder = folder
+        self._loop = loop
+        self._roll_bytes = roll_bytes
+        self._file = -1
+        self._pid = 0
+        self._broken: StoreError | None = None
+        self._synced = False  # somebody waits for the disk: what was rolled over must get there too
+        self._rolled: list[int] = []
+        self._name = ""
+        self._size = self._row = 0
+        self._layouts: dict[tuple[Any, ...], int] = {}
+
+    def append(self, block: Block) -> str:
+        """Write a block; it survives the end of this process. Returns the id of its first row.
+
+        Raises:
+            StoreError: it cannot be written; nothing of it is kept.
+        """
+        if self._broken is not None:
+            raise StoreError(str(self._broken))
+        if self._file < 0 or self._size >= self._roll_bytes or self._pid != os.getpid():
+            self._begin()
+        kind = (block.version, block.digest, block.role, block.names, block.classes)
+        number = self._layouts.get(kind)
+        data = b""
+        if number is None:
+            number = len(self._layouts)
+            data = self._framed((0, number, *kind))
+        row = self._row
+        data += self._framed(
+            (
+                1, number, row, block.rows, block.at_us, block.latency_us, block.matrix, block.columns, block.keys,
+                block.values, block.probabilities, block.error, block.answered, block.trace, block.ids,
+            )
+        )  # fmt: skip
+        self._write(data)
+        self._layouts[kind] = number
+        self._row = row + block.rows
+        return f"{self._name}{row:010x}"
+
+    @staticmethod
+    def _framed(body: tuple[Any, ...]) -> bytes:
+        data = _pack(body)
+        return HEADER.pack(len(data), zlib.crc32(data)) + data
+
+    def _write(self, data: bytes) -> None:
+        try:
+            written = os.write(self._file, data)
+            if written == len(data):
+                self._size += written
+                return
+            problem: OSError = OSError(28, "No space left on device")
+        except OSError as error:
+            problem = error
+        try:
+            os.ftruncate(self._file, self._size)
+        except OSError:
+            self.close()  # what is torn ends this segment; the next block begins another
+        raise store_error(problem, "record a prediction")
+
+    def _begin(self) -> None:
+        if self._synced and self._file >= 0 and self._pid == os.getpid():
+            self._rolled.append(self._file)
+            self._file = -1
+        self.close()
+        self._name = f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(5)}"
+        self._layouts = {}
+        self._row = self._size = 0
+        self._pid = os.getpid()
+        path = self._folder / f"{self._name}.log"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            folder = os.open(self._folder, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            self.close()
+            raise store_error(error, "begin a segment of the prediction log") from error
+        self._write(self._framed((FORMAT, self._loop)))
+
+    def sync(self) -> None:
+        """Return once every block is on disk. A failure is never tried again: what it lost cannot be known.
+
+        Raises:
+            StoreError: the disk failed; nothing more is taken.
+        """
+        self._synced = True
+        try:
+            while self._rolled:
+                os.fdatasync(self._rolled[0])
+                os.close(self._rolled.pop(0))
+            if self._file >= 0:
+                os.fdatasync(self._file)
+        except OSError as error:
+            self._broken = StoreError(f"The prediction log could not be written to disk: {error.strerror}.")
+            raise self._broken from error
+
+    def close(self) -> None:
+        """Give the segment up. Idempotent."""
+        if self._file >= 0:
+            with contextlib.suppress(OSError):
+                os.close(self._file)
+            self._file = -1

@@ -1,0 +1,1 @@
+CREATE TABLE api_keys (name TEXT PRIMARY KEY, created TEXT NOT NULL, body BLOB NOT NULL);
