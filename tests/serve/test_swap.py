@@ -26,7 +26,8 @@ from serving import Clock, Served
 from noria.errors import Conflict, ModelError
 from noria.records import Deployment, Field, ModelVersion, Route, Signature
 from noria.serve import DataPlane, Plane, choose
-from noria.serve.listen import ServerThread, listen
+from noria.serve.address import listen
+from noria.serve.listen import ServerThread
 from noria.serve.rules import key_text
 from noria.store import Store
 

@@ -97,6 +97,44 @@ def up(
 
 
 @application.command()
+def serve(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="MODEL as deployed, MODEL@alias or MODEL/VERSION; all that is deployed by default.", show_default=False
+        ),
+    ] = None,
+    store: StoreFolder = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; beyond loopback models need keys.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8080,
+    grpc_port: Annotated[int | None, typer.Option(min=0, max=65535, help="Also gRPC, on this port.")] = None,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that share the port.")] = 1,
+    record: Annotated[
+        str, typer.Option(help="When a prediction is recorded: os, disk (survives a power cut) or off.")
+    ] = "os",
+    grace: Annotated[
+        float, typer.Option(min=0, max=600, help="Seconds to go on taking connections when told to stop.")
+    ] = 1.0,
+    max_memory: Annotated[int | None, typer.Option(min=64, help="MiB a model's process may hold.")] = None,
+    native: Annotated[
+        bool, typer.Option("--compiled/--original", help="Use the compiled graph where it is equal.")
+    ] = True,
+    log_format: Annotated[str, typer.Option(help="text or json.")] = "text",
+) -> None:
+    """Serve a model over HTTP: plain records, the Open Inference Protocol, MLflow's scoring."""
+    from noria.cli.serving import serve_model
+
+    for value, allowed in ((record, ("os", "disk", "off")), (log_format, ("text", "json"))):
+        if value not in allowed:
+            raise typer.BadParameter(f"'{value}' is none of {', '.join(allowed)}.")
+    limit = None if max_memory is None else max_memory * 2**20
+    serve_model(
+        model, store, host=host, port=port, grpc_port=grpc_port, workers=workers, record=record, grace=grace,
+        max_memory=limit, native=native, log_format=log_format,
+    )  # fmt: skip
+
+
+@application.command()
 def server(
     store: Annotated[
         str,

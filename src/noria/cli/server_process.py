@@ -16,9 +16,10 @@ from noria.errors import NoriaError
 from noria.loop.clock import SystemClock
 from noria.loop.staging import worker_command
 from noria.records import Deployment
-from noria.serve import Plane, data_plane
+from noria.serve import DataPlane, Plane, data_plane
 from noria.serve.listen import run
 from noria.server import create_app
+from noria.server.guard import bound_host
 from noria.store import open_store
 
 
@@ -33,9 +34,10 @@ def main(folder: str, address: str, fd: int) -> int:
             return deployed(db)
 
     plane = Plane(store, clock, worker_command(store), deployments)
+    data = DataPlane(plane, bound=bound_host(address), alone=False)
     try:
-        app = create_app(store, clock, data_plane=data_plane(plane), address=address)
-        run(app, plane, socket.socket(fileno=fd), lambda: None)
+        app = create_app(store, clock, data_plane=data_plane(data), address=address)
+        run(app, data, socket.socket(fileno=fd), lambda: None)
     except NoriaError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1

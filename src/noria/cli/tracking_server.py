@@ -19,7 +19,8 @@ from noria.cli.child import end_with_parent
 from noria.cli.up import Child, require_loopback
 from noria.errors import Conflict, NoriaError
 from noria.loop.clock import SystemClock
-from noria.serve.listen import listen, run
+from noria.serve.address import listen
+from noria.serve.listen import run
 from noria.server import create_app
 from noria.store import open_store
 

@@ -6,7 +6,6 @@ up where it was, callers waiting in the socket's queue meanwhile.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import signal
 import socket
@@ -23,7 +22,7 @@ from noria.cli.declared import load_sound
 from noria.cli.places import store_folder
 from noria.errors import Conflict
 from noria.loop.keeper import LeaseKeeper
-from noria.serve.listen import listen
+from noria.serve.address import is_loopback, listen
 from noria.store import open_store
 
 __all__ = ["CONTROLLER_GAVE_UP", "Child", "require_loopback", "up"]
@@ -39,11 +38,7 @@ def require_loopback(host: str) -> None:
     Raises:
         Conflict: the host is not a loopback address.
     """
-    try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
+    if not is_loopback(host):
         raise Conflict(
             f"Noria listens on loopback only (127.0.0.1), not on {host}: it has no authentication yet. "
             "Put a proxy that authenticates in front to reach it from elsewhere."

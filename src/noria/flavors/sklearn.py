@@ -21,6 +21,7 @@ from noria.flavors.trusted import find_foreign
 __all__ = ["load", "matches", "save"]
 
 _FILE = "model.skops"
+_LIKELIEST = ("sklearn.ensemble._hist_gradient_boosting", "sklearn.ensemble._forest", "sklearn.tree._classes")
 _ADVICE = (
     "Use types of scikit-learn, NumPy, SciPy, LightGBM or XGBoost in the model, and move code of your own "
     "into a @loop.feature function."
@@ -99,6 +100,14 @@ class _Estimator:
         found = getattr(self._model, "classes_", None)
         # A list of arrays belongs to a model of several outputs.
         return None if found is None or isinstance(found, list) else tuple(np.asarray(found).tolist())
+
+    @property
+    def likeliest(self) -> bool:
+        """Whether ``predict`` is, by its own code, the class of the largest probability: it need not be asked twice."""
+        last = self._model
+        while hasattr(last, "steps"):
+            last = last.steps[-1][1]
+        return type(last).__module__.startswith(_LIKELIEST) and self.classes is not None
 
     def predict(self, x: Any) -> NDArray[Any]:
         return np.asarray(self._model.predict(x))

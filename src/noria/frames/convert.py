@@ -54,10 +54,14 @@ def to_kind(frame: pl.DataFrame, kind: Kind) -> Any:
     Raises:
         MissingExtra: that library is not installed.
     """
+    import polars as pl
+
     if kind == "polars":
         return frame
     if kind == "pandas":
         pandas = _pandas()
+        if frame.width > 1 and set(frame.dtypes) == {pl.Float64()}:  # one block: a column each costs ten times more
+            return pandas.DataFrame(frame.to_numpy(writable=True), columns=frame.columns)
         return pandas.DataFrame({name: _to_pandas(frame[name]) for name in frame.columns}, index=range(frame.height))
     _pyarrow()
     return frame.to_arrow()
@@ -95,7 +99,8 @@ def _to_pandas(series: pl.Series) -> Any:
         return stamps.dt.tz_localize("UTC").dt.tz_convert(kind.time_zone) if kind.time_zone else stamps
     if kind.is_float() or (kind.is_integer() and series.null_count()):
         numbers = series if kind.is_float() else series.cast(pl.Float64)
-        return pandas.Series(numbers.fill_null(float("nan")).to_numpy(writable=True))
+        whole = numbers.fill_null(float("nan")) if numbers.null_count() else numbers
+        return pandas.Series(whole.to_numpy(writable=True))
     if (kind.is_integer() and kind != pl.Int128) or (kind == pl.Boolean and not series.null_count()):
         return pandas.Series(series.to_numpy(writable=True))
     if isinstance(kind, (pl.Categorical, pl.Enum)):

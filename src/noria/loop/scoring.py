@@ -46,8 +46,11 @@ def scores(
 
     x = hand_over(features, frame_kind if frame_kind == "ndarray" else None, frame_kind)  # type: ignore[arg-type]
     try:
-        values = np.asarray(predictor.predict(x))
         shares = predictor.probabilities(x)
+        if shares is not None and getattr(predictor, "likeliest", False):
+            values = np.asarray(predictor.classes)[shares.argmax(axis=1)]
+        else:
+            values = np.asarray(predictor.predict(x))
     except Exception as error:
         raise ModelError(f"The model failed: {type(error).__name__}: {error}") from error
     if values.ndim == 2 and values.shape[1] == 1:

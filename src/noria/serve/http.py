@@ -99,9 +99,7 @@ class DataPlane:
         plane: the models.
         keys: who may ask; everybody by default.
         bound: the host listened on; None where strangers are let in and keys decide.
-        others: counts of the other processes on the same port, for ``/metrics``.
         alone: whether nobody else answers at this address, so that ``/health`` and ``/`` are answered here too.
-        told: called after a load or unload, to tell the other processes.
     """
 
     def __init__(
@@ -110,16 +108,12 @@ class DataPlane:
         *,
         keys: Keys | None = None,
         bound: str | None = None,
-        others: Callable[[], Iterable[Snapshot]] = tuple,
         alone: bool = True,
-        told: Callable[[str, bool], None] = lambda name, loaded: None,
     ) -> None:
         self.plane = plane
         self.keys = keys or Keys()
         self._bound = bound
-        self._others = others
         self._alone = alone
-        self._told = told
         self._hosts: set[bytes] = set()
         self._paths: dict[bytes, tuple[str, int | None]] = {}
         self.draining = False
@@ -199,7 +193,8 @@ class DataPlane:
                 return self._openapi(self.plane.loops())
             case ["metrics"]:
                 self._may(request, "GET", None)
-                body = render([self.snapshot(), *self._others()])
+                others = self.plane.control.others() if self.plane.control is not None else ()
+                body = render([self.snapshot(), *others])
                 return Reply(200, body, b"text/plain; version=0.0.4; charset=utf-8")
             case ["ping"]:
                 return self._health(request)
@@ -400,7 +395,7 @@ class DataPlane:
             await self.plane.load(model)
         else:
             await self.plane.unload(model)
-        self._told(model, verb == "load")
+        self.plane.told(model, verb == "load")
         return json_reply(200, {})
 
     # plain records

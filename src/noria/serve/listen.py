@@ -1,9 +1,8 @@
-"""An address, and a server on it: in this thread, or in one of its own."""
+"""A server on an address: in this thread, or in one of its own."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import signal
 import socket
 import threading
@@ -14,37 +13,15 @@ from typing import Any
 
 import uvicorn
 
-from noria.errors import Conflict, NoriaError
+from noria.errors import NoriaError
+from noria.serve.address import listen
 from noria.serve.http import Application, DataPlane
 from noria.serve.protocol import Front, Limits
 
-__all__ = ["ServerThread", "listen", "run"]
+__all__ = ["ServerThread", "run"]
 
 _DRAIN_SECONDS = 30.0
 _QUIET_SECONDS = 0.5
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes a free one.
-
-    Raises:
-        Conflict: the port is taken, or may not be used.
-    """
-    found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        found.bind((host, port))
-    except OSError as error:
-        found.close()
-        if error.errno == errno.EADDRINUSE:
-            raise Conflict(f"Port {port} on {host} is in use; choose another with --port.") from None
-        raise Conflict(f"Cannot listen on {host} port {port}: {error.strerror}.") from None
-    except OverflowError:
-        found.close()
-        raise Conflict(f"There is no port {port}; choose one up to 65535.") from None
-    found.listen(2048)
-    found.set_inheritable(False)
-    return found
 
 
 class _Server(uvicorn.Server):

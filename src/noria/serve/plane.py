@@ -17,6 +17,7 @@ from noria.core.clock import Clock
 from noria.errors import ModelError, NoriaError, NotFound, RequestError, StoreError
 from noria.records import BundleManifest, Deployment, Route
 from noria.serve.batch import Batch, Layout
+from noria.serve.control import Control
 from noria.serve.engine import Engine, ProcessEngine, Scores
 from noria.serve.metrics import Metrics
 from noria.serve.native import NativeEngine, fits
@@ -111,6 +112,7 @@ class Plane:
         crashing: called, in a thread, with loop, version and reason when a version keeps crashing.
         max_memory: bytes a model process may hold.
         native: whether compiled graphs are used.
+        control: what other processes on the same port are told, and tell.
     """
 
     def __init__(
@@ -125,6 +127,7 @@ class Plane:
         crashing: Callable[[str, int, str], None] | None = None,
         max_memory: int | None = None,
         native: bool = True,
+        control: Control | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -144,6 +147,8 @@ class Plane:
         self._background: set[asyncio.Task[None]] = set()
         self._shadows = 0
         self._unloaded: set[str] = set()
+        self.control = control
+        self._heard: dict[str, int] = {}
         self.metrics = Metrics()
         self.ready = False
 
@@ -169,8 +174,23 @@ class Plane:
             await asyncio.sleep(self._refresh_s)
             try:
                 await self.refresh()
+                if self.control is not None:
+                    await self._listen(self.control)
             except Exception as error:  # noqa: BLE001 - following must go on, whatever one reading met
                 _log.warning("deployments could not be read: %s", error)
+
+    async def _listen(self, control: Control) -> None:
+        """Do as another process on this port was told."""
+        for name, (number, loaded) in control.changes().items():
+            if number <= self._heard.get(name, 0):
+                continue
+            self._heard[name] = number
+            await (self.load(name) if loaded else self.unload(name))
+
+    def told(self, name: str, loaded: bool) -> None:
+        """Let the other processes on this port do as this one did."""
+        if self.control is not None:
+            self._heard[name] = self.control.tell(name, loaded)
 
     async def _in_thread(self, work: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)

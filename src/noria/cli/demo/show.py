@@ -27,7 +27,8 @@ from noria.loop.staging import worker_command
 from noria.records import Alert, Deployment, Run, TurnState
 from noria.register import champion
 from noria.serve import DataPlane, Plane, data_plane
-from noria.serve.listen import ServerThread, listen
+from noria.serve.address import listen
+from noria.serve.listen import ServerThread
 from noria.server import create_app
 from noria.store import Store, open_store
 from noria.testing.clock import FakeClock

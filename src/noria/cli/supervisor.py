@@ -1,0 +1,131 @@
+"""The supervisor of ``noria serve``: starts the processes that answer, starts them again when they die, stops them.
+
+Run as ``python -m noria.cli.supervisor SETTINGS FD``. It imports next to nothing: what it holds is held all the time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+_DRAIN_SECONDS = 45.0
+_COMPACT_SECONDS = 30.0
+_COMPACT_BYTES = 32 * 2**20
+_DEATHS, _DEATHS_SECONDS = 5, 60.0
+
+
+class _Worker:
+    """One process that answers."""
+
+    def __init__(self, settings: dict[str, object], number: int, fd: int, folder: str) -> None:
+        given = json.dumps({**settings, "number": number, "control": folder})
+        self._command = [sys.executable, "-m", "noria.cli.model_server", given, str(fd)]
+        self._fd = fd
+        self.deaths: list[float] = []
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        # Its standard input is a pipe from here: when this process is gone, it ends, and the worker with it.
+        self.process = subprocess.Popen(
+            self._command, stdin=subprocess.PIPE, pass_fds=(self._fd,), start_new_session=True
+        )
+
+    def keeps_dying(self) -> bool:
+        now = time.monotonic()
+        self.deaths = [death for death in self.deaths if now - death < _DEATHS_SECONDS] + [now]
+        return len(self.deaths) >= _DEATHS
+
+
+class _Supervisor:
+    def __init__(self, settings: dict[str, object], fd: int) -> None:
+        self._settings = settings
+        self._fd = fd
+        self._folder = tempfile.mkdtemp(prefix="noria-serve-")
+        count = int(str(settings["workers"]))
+        self._workers = [_Worker(settings, number, fd, self._folder) for number in range(count)]
+        self._compactor: subprocess.Popen[bytes] | None = None
+        self._compacted = time.monotonic()
+        self._told = 0
+
+    def _signalled(self, number: int, frame: object) -> None:
+        self._told += 1
+
+    def run(self) -> int:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._signalled)
+        status = 0
+        try:
+            for worker in self._workers:
+                worker.start()
+            while not self._told and status == 0:
+                time.sleep(0.1)
+                status = self._look()
+        finally:
+            self._stop()
+            shutil.rmtree(self._folder, ignore_errors=True)
+        return status
+
+    def _look(self) -> int:
+        """Start again what died; returns the status to end with, 0 to go on."""
+        for worker in self._workers:
+            code = worker.process.poll() if worker.process is not None else None
+            if code is None:
+                continue
+            if code == 1 and not worker.deaths and time.monotonic() - self._compacted < 20:
+                return 1  # it said why it cannot begin
+            if worker.keeps_dying():
+                print(f"Error: a process keeps dying (status {code}); stopping.", file=sys.stderr)
+                return 1
+            print(f"A process ended (status {code}); starting it again.", file=sys.stderr)
+            worker.start()
+        if self._compactor is not None and self._compactor.poll() is not None:
+            self._compactor = None
+        if self._compactor is None and time.monotonic() - self._compacted > _COMPACT_SECONDS:
+            self._compacted = time.monotonic()
+            if self._uncompacted() > _COMPACT_BYTES:
+                self._compactor = subprocess.Popen(
+                    [sys.executable, "-m", "noria.cli.compactor", str(self._settings["store"])],
+                    stdin=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+        return 0
+
+    def _uncompacted(self) -> int:
+        total = 0
+        try:
+            with os.scandir(os.path.join(str(self._settings["store"]), "predictions", "segments")) as found:  # noqa: PTH118
+                for entry in found:
+                    total += entry.stat().st_size
+        except OSError:
+            return 0
+        return total
+
+    def _stop(self) -> None:
+        """Let each finish what it has; from now on only they take connections, and soon they do not either."""
+        os.close(self._fd)
+        alive = [worker.process for worker in self._workers if worker.process is not None]
+        for process in alive:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        end, told = time.monotonic() + _DRAIN_SECONDS, self._told
+        while (
+            any(process.poll() is None for process in alive) and time.monotonic() < end and self._told <= max(told, 1)
+        ):
+            time.sleep(0.02)
+        for process in alive:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+        if self._compactor is not None:
+            self._compactor.terminate()  # it can be ended anywhere
+            self._compactor.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(_Supervisor(json.loads(sys.argv[1]), int(sys.argv[2])).run())
