@@ -29,5 +29,5 @@ class TestFolderBlobs(BlobsContract):
 class TestSqlitePredictionLog(PredictionLogContract):
     @pytest.fixture
     def log(self, tmp_path: Path) -> Iterator[PredictionLog]:
-        with closing(open_predictions(tmp_path / "predictions.db")) as found:
+        with closing(open_predictions(tmp_path / "predictions")) as found:
             yield found

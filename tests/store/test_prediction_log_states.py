@@ -13,7 +13,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from noria.errors import Conflict
 from noria.store.ports import Label, Prediction
-from noria.store.sql.predictions import SqlPredictionLog
+from noria.store.segments.log import FolderPredictions
 from noria.store.sqlite import open_predictions
 
 AT = datetime(2024, 1, 1, tzinfo=UTC)
@@ -33,8 +33,8 @@ class Log(RuleBasedStateMachine):
         self.cursor = {"one": 0, "two": 0}
         self.heard: dict[str, object] = {}
 
-    def open(self) -> SqlPredictionLog:
-        return open_predictions(Path(self.folder.name) / "predictions.db")
+    def open(self) -> FolderPredictions:
+        return open_predictions(Path(self.folder.name) / "predictions")
 
     def target(self, label: Label) -> str | None:
         fits = [

@@ -141,7 +141,9 @@ def test_a_full_disk_for_predictions_keeps_whole_batches(tmp_path: Path) -> None
             Prediction(f"{number}/{place}", "churn", AT, 1, "", "champion", {"text": "x" * 2000}) for place in range(10)
         ]
 
-    with small_disk(tmp_path) as disk, closing(open_predictions(disk / "predictions.db")) as log:
+    with small_disk(tmp_path) as disk, closing(open_predictions(disk / "predictions")) as log:
+        ballast = disk / "ballast"
+        ballast.write_bytes(b"x" * 300_000)
         acknowledged = 0
 
         def fill() -> None:
@@ -152,7 +154,10 @@ def test_a_full_disk_for_predictions_keeps_whole_batches(tmp_path: Path) -> None
 
         with pytest.raises(StoreFull):
             fill()
+        ballast.unlink()  # the index needs a little space to be brought up to date
         assert len(log.predictions("churn")) == 10 * acknowledged
+        log.append(batch(acknowledged))
+        assert len(log.predictions("churn")) == 10 * (acknowledged + 1)
 
 
 def test_after_space_is_freed_the_store_goes_on(tmp_path: Path) -> None:
@@ -284,7 +289,7 @@ def test_a_store_on_a_read_only_disk_is_said(tmp_path: Path) -> None:
             open_store(disk / "other")
 
 
-@pytest.mark.parametrize("name", ["ledger.db", "predictions.db"])
+@pytest.mark.parametrize("name", ["ledger.db", "predictions/index.db"])
 def test_a_store_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path, name: str) -> None:
     open_store(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / name)) as other:

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 from rich.console import Console
 from rich.text import Text
 
 from noria.cli.places import opened, the_loop
 from noria.cli.tables import bytes_text, gates_table, moment, table
-from noria.errors import NotFound
+from noria.errors import CorruptBlob, NotFound
 from noria.loop.clock import SystemClock
 from noria.loop.lease import holder
-from noria.records import Alert, AuditEntry, DatasetVersion, ModelVersion, Run, Turn, ValidationReport
+from noria.records import (
+    Alert,
+    AuditEntry,
+    BundleManifest,
+    Compiled,
+    DatasetVersion,
+    ModelVersion,
+    Run,
+    Turn,
+    ValidationReport,
+)
 from noria.register import champion
-from noria.store.ports import LoopRecord, Window
+from noria.store.ports import LoopRecord, Store, Window
 
 __all__ = [
     "show_audit",
@@ -86,12 +97,26 @@ def show_models(store: Path | None, loop: str | None, limit: int) -> None:
     """Versions with where they stand and why."""
     with opened(store) as kept, kept.ledger.read() as db:
         name = the_loop(db, loop)
-        shown = table("#version", "stage", "made", "run", "decided by", "why")
+        shown = table("#version", "stage", "made", "run", "decided by", "#compiled", "why")
         for version in db.list(ModelVersion, loop=name, limit=limit):
             by = version.decision.by if version.decision else "-"
             shown.add_row(str(version.version), version.stage.value, moment(version.created), version.run[-12:], by,
-                          Text(version.reason))  # fmt: skip
+                          _row_time(_compiled(kept, version)), Text(version.reason))  # fmt: skip
         _console().print(shown)
+
+
+def _compiled(store: Store, version: ModelVersion) -> Compiled | None:
+    """What the bundle says of its graph; None where it says nothing, or cannot be read."""
+    try:
+        return msgspec.json.decode(store.blobs.get(version.bundle), type=BundleManifest).compiled
+    except (NotFound, CorruptBlob, msgspec.DecodeError):
+        return None
+
+
+def _row_time(compiled: Compiled | None) -> str:
+    if compiled is None:
+        return "-"
+    return "no" if compiled.graph is None or compiled.row_us is None else f"{compiled.row_us:.0f} µs"
 
 
 def show_data(store: Path | None, loop: str | None, limit: int) -> None:
@@ -135,8 +160,11 @@ def show_report(store: Path | None, loop: str | None, version: int | None) -> No
         number = version if version is not None else db.count(ModelVersion, loop=name)
         found = find_version(db, name, number)
         report = db.find(ValidationReport, id=found.report)
+        compiled = _compiled(kept, found)
     console = _console()
     console.print(f"Version {found.version} of '{name}': {found.stage.value}. {found.reason}", markup=False)
+    if compiled is not None:
+        console.print(compiled.sentence, markup=False)
     if report is not None:
         console.print(gates_table(report))
 

@@ -5,27 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from math import isfinite, sqrt
 from typing import Any, Literal
 
 from noria.core.policy import Policy, wants_duration, wants_number
 from noria.core.units import Duration, format_duration, parse_duration
+from noria.deploy import harm
 
 __all__ = ["Canary", "CanaryDecision", "Direct", "Rollout"]
 
 Facts = Mapping[str, Any]
 
-_SURE = 3.0
-"""Standard errors asked before rolling back: the canary is looked at again and again."""
-_ERRORS = 3
-"""Fewest failed requests that can roll a canary back: one unlucky request must not."""
+Action = Literal["hold", "advance", "promote", "roll back"]
 
 
 @dataclass(frozen=True, slots=True)
 class CanaryDecision:
     """What to do with the canary now, and why."""
 
-    action: Literal["hold", "advance", "promote", "roll back"]
+    action: Action
     sentence: str
 
 
@@ -45,24 +42,33 @@ class Direct(Policy):
 
 @dataclass(frozen=True, slots=True)
 class Canary(Policy):
-    """A version that passed its gates serves a growing share of traffic.
+    """A version that passed its gates serves a growing share of traffic, if wanted after a time as a shadow.
 
-    It goes back at the first sure sign of harm.
+    It goes back at the first sure sign of harm: more errors, slower answers, a worse loss once labels arrive.
 
     Attributes:
         steps: percentages of traffic, growing. 100 at the end may be left out: it is the promotion.
         hold: shortest time at each step.
         max_error_rate_increase: how much larger the share of failed requests may be than the champion's.
         min_requests: fewest requests answered by the challenger at each step.
+        shadow: how long, before the first percentage, it is asked along with every request: what it says is recorded
+            and never given. None leaves that step out.
+        max_latency_increase: how much slower, in proportion, the p95 of single-row requests may be than the
+            champion's; up to 5 ms more is never harm. None does not look at latency.
+        min_agreement: smallest share of a shadow's answers that must equal those given: classes exactly, numbers
+            within 1 % of the larger. None asks for none.
 
     Example:
-        ``Canary(steps=(5, 25, 100), hold="30m")``
+        ``Canary(shadow="1d", steps=(5, 25, 100), hold="30m", min_agreement=0.9)``
     """
 
     steps: tuple[float, ...] = (5, 25, 100)
     hold: Duration = "30m"
     max_error_rate_increase: float = 0.01
     min_requests: int = 30
+    shadow: Duration | None = None
+    max_latency_increase: float | None = 0.5
+    min_agreement: float | None = None
 
     def problems(self) -> Iterator[str]:
         """One sentence for each argument that cannot be right."""
@@ -76,6 +82,13 @@ class Canary(Policy):
         yield from wants_duration("hold", self.hold)
         yield from wants_number("max_error_rate_increase", self.max_error_rate_increase, 0, 1)
         yield from wants_number("min_requests", self.min_requests, 0, whole=True)
+        yield from wants_duration("shadow", self.shadow, optional=True, zero=False)
+        if self.max_latency_increase is not None:
+            yield from wants_number("max_latency_increase", self.max_latency_increase, 0)
+        if self.min_agreement is not None:
+            yield from wants_number("min_agreement", self.min_agreement, 0, 1)
+            if self.shadow is None:
+                yield 'min_agreement is asked of a shadow: give shadow="1d" too.'
 
     @property
     def shares(self) -> tuple[float, ...]:
@@ -87,85 +100,90 @@ class Canary(Policy):
 
         Reads::
 
-            step              index into `shares` of the step in force
+            step              index into `shares` of the step in force; -1: it is a shadow
             seconds_in_step   how long it has been in force
             requests_in_step  requests the challenger answered in this step (default: all it answered)
             challenger, champion
                 {requests, errors} since the canary began, failed ones counted in both;
+                optional latency_ms of single-row requests: `noria.deploy.harm.latency_facts`
                 optional loss: {n, mean, variance} of the labelled rows among them
+            agreement         optional {compared, agreed}: the shadow's answers, and those equal to the one given
         """
-        harm = self._harm(facts)
-        if harm:
-            return CanaryDecision("roll back", harm)
-        shares, step = self.shares, int(facts.get("step") or 0)
-        if not shares:
+        step, shares = int(facts.get("step") or 0), self.shares
+        shadow = step < 0 and self.shadow is not None
+        found = self._harm(facts) or (self._disagreement(facts, sure=True) if shadow else "")
+        if found:
+            return CanaryDecision("roll back", found)
+        if not shadow and not shares:
             return CanaryDecision("promote", "The canary has no step below 100 %: it serves all traffic from now on.")
-        waiting = self._waiting(facts)
+        waiting = self._waiting(facts, shadow)
         if waiting:
-            return CanaryDecision("hold", f"At {shares[min(step, len(shares) - 1)]:g} % of traffic, {waiting}.")
+            return CanaryDecision("hold", f"{self._place(step, shadow)}, waiting for {waiting}.")
+        if shadow and (found := self._disagreement(facts, sure=False)):
+            return CanaryDecision("roll back", found)
         if step + 1 < len(shares):
-            return CanaryDecision("advance", f"No harm seen at {shares[step]:g} %: going on to {shares[step + 1]:g} %.")
-        return CanaryDecision("promote", f"No harm seen at {shares[-1]:g} %: it serves all traffic from now on.")
+            return CanaryDecision("advance", f"{self._seen(facts, step, shadow)}: going on to {shares[step + 1]:g} %.")
+        return CanaryDecision("promote", f"{self._seen(facts, step, shadow)}: it serves all traffic from now on.")
 
-    def _waiting(self, facts: Facts) -> str:
-        hold = parse_duration(self.hold)
+    def _place(self, step: int, shadow: bool) -> str:
+        if shadow:
+            return "As a shadow, asked along and never given"
+        return f"At {self._share(step):g} % of traffic"
+
+    def _share(self, step: int) -> float:
+        """The percentage of a step; of one the declaration no longer has, the nearest."""
+        return self.shares[min(max(step, 0), len(self.shares) - 1)]
+
+    def _seen(self, facts: Facts, step: int, shadow: bool) -> str:
+        """That there was no harm, with the numbers there are."""
+        requests, failed = harm.requests_and_errors(facts, "challenger")
+        numbers = [f"{failed} of {requests} requests failed"] if requests else []
+        ours, theirs = harm.latencies(facts, "challenger"), harm.latencies(facts, "champion")
+        if ours is not None and theirs is not None:
+            numbers.append(f"p95 {ours['p95']:.3g} ms against {theirs['p95']:.3g} ms")
+        compared, agreed = harm.agreement(facts)
+        if shadow and compared:
+            numbers.append(f"{agreed} of {compared} answers as the champion's")
+        place = "as a shadow" if shadow else f"at {self._share(step):g} %"
+        return f"No harm seen {place}" + (f" ({', '.join(numbers)})" if numbers else "")
+
+    def _waiting(self, facts: Facts, shadow: bool) -> str:
+        hold = parse_duration(self.shadow if shadow and self.shadow is not None else self.hold)
         left = hold - timedelta(seconds=float(facts.get("seconds_in_step") or 0))
-        requests = int(facts.get("requests_in_step", _role(facts, "challenger")[0]) or 0)
+        answered = harm.requests_and_errors(facts, "challenger")[0]
+        requests = int(facts.get("requests_in_step", answered) or 0)
         reasons = []
         if left > timedelta(0):
             shown = timedelta(seconds=max(1, round(left.total_seconds())))
             reasons.append(f"{format_duration(shown)} more of {format_duration(hold)}")
         if requests < self.min_requests:
             reasons.append(f"{self.min_requests - requests} more of {self.min_requests} requests")
-        return f"waiting for {' and '.join(reasons)}" if reasons else ""
+        elif shadow and self.min_agreement is not None:
+            wanted = max(1, self.min_requests)
+            compared, _ = harm.agreement(facts)
+            if compared < wanted:
+                reasons.append(f"{wanted - compared} more of {wanted} answers to compare")
+        return " and ".join(reasons)
+
+    def _disagreement(self, facts: Facts, sure: bool) -> str:
+        """Whether the shadow says something else than the champion too often; early on only if that is sure."""
+        compared, agreed = harm.agreement(facts)
+        if self.min_agreement is None or compared < max(1, self.min_requests):
+            return ""
+        share = harm.sure_share(agreed, compared)[1] if sure else agreed / compared
+        if share >= self.min_agreement:
+            return ""
+        return (
+            f"As a shadow the challenger gave {agreed} of {compared} answers as the champion did "
+            f"({agreed / compared:.1%}), and {self.min_agreement:.1%} is asked: rolled back."
+        )
 
     def _harm(self, facts: Facts) -> str:
-        requests, errors = _role(facts, "challenger")
-        others, other_errors = _role(facts, "champion")
-        if errors >= _ERRORS and _sure_increase(errors, requests, other_errors, others) > self.max_error_rate_increase:
-            champion = f"the champion {other_errors} of {others}" if others else "the champion had no requests"
-            return f"The challenger failed {errors} of {requests} requests, {champion}: rolled back."
-        ours, theirs = _loss(facts, "challenger"), _loss(facts, "champion")
-        if ours is None or theirs is None or min(ours[0], theirs[0]) < max(2, self.min_requests):
-            return ""
-        worse = ours[1] - theirs[1]
-        doubt = _SURE * sqrt(ours[2] / ours[0] + theirs[2] / theirs[0])
-        if worse > doubt and worse > 0:
-            return (
-                f"The challenger's loss is {ours[1]:.4g} on {ours[0]:.0f} labelled rows, the champion's "
-                f"{theirs[1]:.4g} on {theirs[0]:.0f}: worse by {worse:.4g}, at least {worse - doubt:.4g}. "
-                "Rolled back."
-            )
-        return ""
+        return (
+            harm.errors(facts, self.max_error_rate_increase)
+            or harm.latency(facts, self.max_latency_increase, self.min_requests)
+            or harm.loss(facts, self.min_requests)
+        )
 
 
 Rollout = Direct | Canary
-
-
-def _role(facts: Facts, role: str) -> tuple[int, int]:
-    found = facts.get(role) or {}
-    return int(found.get("requests") or 0), int(found.get("errors") or 0)
-
-
-def _loss(facts: Facts, role: str) -> tuple[float, float, float] | None:
-    found = (facts.get(role) or {}).get("loss") or {}
-    numbers = [float(found[name]) for name in ("n", "mean", "variance") if found.get(name) is not None]
-    return (numbers[0], numbers[1], numbers[2]) if len(numbers) == 3 and all(map(isfinite, numbers)) else None
-
-
-def _wilson(errors: int, requests: int) -> tuple[float, float]:
-    """Wilson's interval of a share."""
-    share, square = errors / requests, _SURE**2
-    centre = (share + square / (2 * requests)) / (1 + square / requests)
-    reach = _SURE * sqrt(share * (1 - share) / requests + square / (4 * requests**2)) / (1 + square / requests)
-    return max(0.0, centre - reach), min(1.0, centre + reach)
-
-
-def _sure_increase(errors: int, requests: int, other_errors: int, others: int) -> float:
-    """Lower bound of the increase in error rate (Newcombe); a champion without requests is faultless."""
-    low, _ = _wilson(errors, requests)
-    if not others:
-        return low
-    share, other = errors / requests, other_errors / others
-    _, other_high = _wilson(other_errors, others)
-    return share - other - sqrt((share - low) ** 2 + (other_high - other) ** 2)

@@ -19,6 +19,7 @@ from noria.data.snapshot import guess_task
 from noria.data.split import split
 from noria.errors import DataError, StepError
 from noria.flavors import Predictor, flavor_for
+from noria.flavors.compile import COMPARED, REVISION, compile_model, spread
 from noria.frames.convert import Kind, kind_of_annotation
 from noria.frames.digest import frame_digest
 from noria.frames.parquet import read_parquet, schema_of, write_parquet
@@ -30,7 +31,7 @@ from noria.loop.scoring import plain, scores
 from noria.loop.steps import Declaration, Step
 from noria.loop.wire import order_features
 from noria.provenance import environment_lock, git_state, peak_memory
-from noria.records import Artifact, BundleManifest, Metric, Run, Signature, StepTrace
+from noria.records import Artifact, BundleManifest, Compiled, Metric, Run, Signature, StepTrace
 from noria.store.ports import Store
 from noria.train.cache import StepCache
 from noria.train.identity import Identity, code_identity
@@ -248,7 +249,8 @@ def build(
     progress("evaluating")
     metrics = _evaluate(work, trained, predictor, digests, sides, champion)
     progress("packing the model bundle")
-    return _finish(work, _pack(work, run, trained, predictor, metrics, sides, champion), metrics, train.name)
+    bundle = _pack(work, run, trained, predictor, metrics, digests, sides, champion)
+    return _finish(work, bundle, metrics, train.name)
 
 
 def load_predictor(store: Store, flavor: str, files: Mapping[str, str]) -> Predictor:
@@ -346,6 +348,7 @@ def _pack(
     trained: Mapping[str, Any],
     predictor: Callable[[], Predictor],
     metrics: dict[str, float],
+    digests: Mapping[str, str],
     sides: Callable[[], Sides],
     champion: str | None,
 ) -> str:
@@ -359,15 +362,54 @@ def _pack(
         "environment": digest_bytes(lock.encode()),
         "train rows": frame_digest(work.sides.train),
         "test rows": frame_digest(work.sides.test),
+        "compiler": str(REVISION),
         **code,
     }
 
     def compute() -> dict[str, Any]:
-        manifest = _manifest(work, run, trained, predictor(), metrics, sides(), code, lock, champion)
+        compiled = _compile(work, trained, predictor, digests, sides, holds["environment"])
+        manifest = _manifest(work, run, trained, predictor(), metrics, sides(), code, lock, champion, compiled)
         return {"bundle": store.blobs.put(msgspec.json.format(msgspec.json.encode(manifest), indent=1))}
 
     found: str = work.cache.run("bundle", Identity(digest_json(holds), holds), {}, {}, compute)["bundle"]
     return found
+
+
+def _compile(
+    work: Work,
+    trained: Mapping[str, Any],
+    predictor: Callable[[], Predictor],
+    digests: Mapping[str, str],
+    sides: Callable[[], Sides],
+    environment: str,
+) -> Compiled:
+    """The model's graph. Kept by model and rows, so that its timings are taken once and equal bundles stay equal."""
+    holds = {
+        "model": digest_json(trained),
+        "features": digest_json(dict(digests)),
+        "environment": environment,
+        "compiler": str(REVISION),
+    }
+
+    def compute() -> dict[str, Any]:
+        import polars as pl
+
+        both = [spread(side, COMPARED // 2) for side in (sides().train, sides().test)]
+        source = trained["files"].get("model.onnx")
+        found = compile_model(
+            trained["flavor"],
+            predictor(),
+            [(name, kind) for name, kind in trained["columns"]],
+            trained["frame"],
+            pl.concat(both, how="vertical_relaxed"),
+            put=work.store.blobs.put,
+            source=work.store.blobs.get(source) if source else None,
+        )
+        plain_values: dict[str, Any] = msgspec.to_builtins(found)
+        return plain_values
+
+    outputs = work.cache.run("compile", Identity(digest_json(holds), holds), {}, {}, compute)
+    return msgspec.convert(outputs, Compiled)
 
 
 def _manifest(
@@ -380,6 +422,7 @@ def _manifest(
     code: dict[str, str],
     lock: str,
     champion: str | None,
+    compiled: Compiled,
 ) -> BundleManifest:
     loop, source = work.loop, work.source
     task = guess_task(work.sides.train[work.label], loop.task or source.task)
@@ -415,6 +458,7 @@ def _manifest(
         environment=work.store.blobs.put(lock.encode()),
         params=work.params,
         model_digest=digest_json(dict(trained["files"])),
+        compiled=compiled,
         derived=bool(order_features(loop)),
     )
 
@@ -444,6 +488,8 @@ def _finish(work: Work, bundle: str, metrics: dict[str, float], train: str) -> B
     commit, dirty, diff = git_state(work.loaded.path.parent)
     named = {**manifest.model, **{f"code/{name}": digest for name, digest in manifest.code.items()}}
     named["environment.txt"] = manifest.environment
+    if manifest.compiled is not None and manifest.compiled.graph is not None:
+        named["compiled.onnx"] = manifest.compiled.graph
     artifacts = [Artifact("bundle.json", bundle, len(packed))]
     artifacts += [Artifact(name, digest, len(store.blobs.get(digest))) for name, digest in named.items()]
     if diff:

@@ -1,75 +1,138 @@
-"""The facts of a canary: requests, errors and losses of challenger and champion since it began."""
+"""A canary's way: the facts of challenger and champion since it began, and what they decide."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
 
-import numpy as np
+import msgspec
 
-from noria.deploy.rollout import current
+from noria.deploy.harm import latency_facts
+from noria.deploy.rollout import SHADOW_STEP, current
 from noria.deploy.rules import CanaryDecision
 from noria.errors import NotFound
+from noria.loop.answers import Answers
 from noria.loop.scoring import manifest_of
 from noria.loop.steps import Declaration
-from noria.monitor.losses import row_losses
-from noria.records import BundleManifest, Deployment, Turn
+from noria.records import Deployment, Turn
 from noria.register import champion, version
-from noria.store.ports import Store
+from noria.store.ports import Reader, Store, Window
 
-__all__ = ["canary_step"]
+__all__ = ["CanaryWatch", "Look", "canary_window", "canary_windows"]
+
+KIND = "canary"
+"""`Window.kind` of what was seen of a canary; one window for each of its steps."""
 
 
-def canary_step(store: Store, loop: Declaration, turn: Turn, now: datetime) -> tuple[CanaryDecision, Deployment]:
-    """What to do with the loop's canary now, and the deployment it was decided on."""
-    with store.ledger.read() as db:
-        deployment = current(db, turn.loop)
-        serving = champion(db, turn.loop)
-        challenger = version(db, turn.loop, turn.version or 0)
-        began = _began(db.list(Deployment, loop=turn.loop, limit=50), turn.id)
-    if deployment is None or serving is None or began is None:
-        raise NotFound(f"The canary of turn {turn.number} of '{turn.loop}' has no deployment.")
-    facts: dict[str, Any] = {
-        "step": deployment.step or 0,
-        "seconds_in_step": (now - deployment.since).total_seconds(),
-        "requests_in_step": store.predictions.counts(turn.loop, deployment.since, challenger.version)[0],
-    }
-    # Errors are the same loss for both: the champion's cap.
-    manifest = manifest_of(store.blobs, serving.bundle)
-    for role, one in (("challenger", challenger), ("champion", serving)):
-        requests, errors, _ = store.predictions.counts(turn.loop, began, one.version)
-        facts[role] = {
-            "requests": requests,
-            "errors": errors,
-            "loss": _loss(store, manifest, one.version, began),
+class Look(msgspec.Struct, frozen=True):
+    """What was seen of a canary and what follows.
+
+    Attributes:
+        deployment: the one it was decided on; a change of it makes the decision void.
+        window: the numbers, as they are kept and shown.
+    """
+
+    decision: CanaryDecision
+    deployment: Deployment
+    window: Window
+
+
+class CanaryWatch:
+    """Looks at a loop's canaries, one after another.
+
+    Args:
+        store: where everything is.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._turn = ""
+        self._answers: Answers | None = None
+
+    def look(self, loop: Declaration, turn: Turn, now: datetime) -> Look | None:
+        """What to do with the turn's canary now; None when what is deployed is no longer this canary.
+
+        Raises:
+            NotFound: the canary has no deployment.
+        """
+        with self._store.ledger.read() as db:
+            deployment = current(db, turn.loop)
+            serving = champion(db, turn.loop)
+            challenger = version(db, turn.loop, turn.version or 0)
+            began = _began(db, turn)
+        if deployment is None or serving is None or began is None:
+            raise NotFound(f"The canary of turn {turn.number} of '{turn.loop}' has no deployment.")
+        if deployment.turn != turn.id or deployment.step is None:
+            return None
+        answers = self._read(turn, serving.bundle, challenger.version, began)
+        log, shadow = self._store.predictions, deployment.step == SHADOW_STEP
+        losses = answers.losses(serving.version)
+        facts: dict[str, Any] = {
+            "step": deployment.step,
+            "seconds_in_step": (now - deployment.since).total_seconds(),
+            "requests_in_step": log.counts(turn.loop, deployment.since, challenger.version)[0],
+            "agreement": {"compared": answers.compared, "agreed": answers.agreed},
         }
-    decision: CanaryDecision = loop.deploy.decide(facts)
-    return decision, deployment
+        roles = (("challenger", challenger.version, "shadow" if shadow else "canary"),
+                 ("champion", serving.version, "champion"))  # fmt: skip
+        for role, number, route in roles:
+            requests, errors, _ = log.counts(turn.loop, began, number)
+            facts[role] = {
+                "version": number,
+                "requests": requests,
+                "errors": errors,
+                "latency_ms": latency_facts(answers.latencies_ms(number, route)),
+                "loss": losses[role],
+            }
+        decision: CanaryDecision = loop.deploy.decide(facts)
+        return Look(decision, deployment, _window(turn, deployment, facts, decision, now))
+
+    def _read(self, turn: Turn, bundle: str, challenger: int, began: datetime) -> Answers:
+        if self._answers is None or self._turn != turn.id:
+            manifest = manifest_of(self._store.blobs, bundle)
+            self._turn = turn.id
+            self._answers = Answers(self._store.predictions, manifest, challenger, began)
+        self._answers.read()
+        return self._answers
 
 
-def _began(deployments: list[Deployment], turn: str) -> datetime | None:
-    """When the turn's first canary step came into force."""
-    steps = [deployment.since for deployment in deployments if deployment.turn == turn and deployment.step is not None]
+def canary_window(turn: str, step: int) -> str:
+    """The id of the window of a turn's canary step."""
+    return f"{turn}.{step}"
+
+
+def canary_windows(db: Reader, turn: Turn) -> list[Window]:
+    """What was seen of a turn's canary, one window for each step it has stood at."""
+    found: list[Window] = []
+    step = SHADOW_STEP
+    while step == SHADOW_STEP or found or step == 0:
+        window = db.find(Window, id=canary_window(turn.id, step))
+        if window is None and step > SHADOW_STEP:
+            break
+        found += [window] if window is not None else []
+        step += 1
+    return found
+
+
+def _window(
+    turn: Turn, deployment: Deployment, facts: dict[str, Any], decision: CanaryDecision, now: datetime
+) -> Window:
+    challenger = deployment.route("canary") or deployment.route("shadow") or deployment.routes[-1]
+    step = deployment.step or 0
+    kept = {
+        **facts,
+        "turn": turn.id,
+        "percent": 0.0 if step == SHADOW_STEP else challenger.percent,
+        "action": decision.action,
+        "sentence": decision.sentence,
+    }
+    requests = facts["requests_in_step"]
+    name, since = canary_window(turn.id, step), deployment.since
+    return Window(name, turn.loop, challenger.version, KIND, since, now, requests, kept)
+
+
+def _began(db: Reader, turn: Turn) -> datetime | None:
+    """When the turn's canary came into force, as a shadow or at its first percentage."""
+    deployments = db.list(Deployment, loop=turn.loop, limit=50)
+    steps = [one.since for one in deployments if one.turn == turn.id and one.step is not None]
     return min(steps) if steps else None
-
-
-def _loss(store: Store, manifest: BundleManifest, number: int, began: datetime) -> dict[str, float] | None:
-    rows = [
-        one
-        for one in store.predictions.labelled(manifest.loop, version=number, since=began, limit=None)
-        if one.prediction.at >= began
-    ]
-    if len(rows) < 2:
-        return None
-    signature = manifest.signature
-    probabilities = [one.prediction.probabilities for one in rows]
-    shares = np.asarray(probabilities) if all(p is not None for p in probabilities) else None
-    losses = row_losses(
-        signature.task,
-        signature.classes,
-        [one.value for one in rows],
-        np.asarray([one.prediction.value for one in rows]),
-        shares,
-        manifest.reference.get("cap"),
-    )
-    return {"n": float(losses.size), "mean": float(losses.mean()), "variance": float(losses.var(ddof=1))}

@@ -9,7 +9,7 @@ digests are ``blake3:<hex>`` strings that name a blob.
 from __future__ import annotations
 
 from noria.records.alert import Alert, RetrainRequest
-from noria.records.bundle import BundleManifest, Compiled, Field, Signature
+from noria.records.bundle import MISSING_TEXT, BundleManifest, Compiled, Field, Signature
 from noria.records.dataset import ColumnProfile, DatasetVersion, ExpectationReport, ExpectationResult, Profile
 from noria.records.deployment import Deployment, Route
 from noria.records.model import Decision, ModelVersion, Stage
@@ -18,6 +18,7 @@ from noria.records.turn import AuditEntry, Turn, TurnState
 from noria.records.validation import GateResult, Outcome, ValidationReport
 
 __all__ = [
+    "MISSING_TEXT",
     "Alert",
     "Artifact",
     "AuditEntry",

@@ -9,6 +9,9 @@ import msgspec
 
 from noria.records.dataset import Profile
 
+MISSING_TEXT = "\ufdd0"
+"""A missing text as graphs take it: a code point that no text may hold."""
+
 
 class Field(msgspec.Struct, frozen=True):
     """One column of a request.
@@ -55,13 +58,16 @@ class Compiled(msgspec.Struct, frozen=True):
 
     A graph is kept only if it answered as the model on every row compared. It has one input ``x`` (float64, rows x
     features) or one input a feature (rows x 1, float64 or text), and gives ``probabilities`` (float64,
-    rows x classes), ``prediction`` (rows), or both.
+    rows x classes), ``prediction`` (rows), or both; ``prediction`` holds the labels themselves where there are
+    classes, and is left out where it is the class of the largest probability. A missing number goes in as NaN, a
+    missing text as `MISSING_TEXT`. A row that the model refuses (a text never seen, say) comes back as NaN; where
+    there are labels only, the call fails.
 
     Attributes:
         graph: digest of the graph; None when there is none to use.
         reason: one sentence for people: how equal it is, or why there is none.
         rows: rows compared.
-        largest: largest difference found, relative to numbers above 1; None when none could be compared.
+        largest: largest difference found: of probabilities, or of numbers relative to themselves and to what is usual.
         tolerance: largest difference allowed.
         matrix: whether all features go in as one matrix.
         nulls: features that may be missing: the model answers such rows, and the graph answers the same.
@@ -82,6 +88,15 @@ class Compiled(msgspec.Struct, frozen=True):
     original_row_us: float | None = None
     batch_row_us: float | None = None
     original_batch_row_us: float | None = None
+
+    @property
+    def sentence(self) -> str:
+        """What a person needs to know, in one line."""
+        if self.graph is None:
+            return f"{self.reason[:1].upper()}{self.reason[1:]}."
+        fast = f"; a row takes {self.row_us:.0f} µs" if self.row_us is not None else ""
+        slow = f" instead of {self.original_row_us:,.0f}" if fast and self.original_row_us is not None else ""
+        return f"Compiled: {self.reason}{fast}{slow}."
 
 
 class BundleManifest(msgspec.Struct, frozen=True):

@@ -13,8 +13,9 @@ class Route(msgspec.Struct, frozen=True):
     Attributes:
         version: model version.
         bundle: digest of its manifest.
-        role: ``champion`` or ``canary``.
-        percent: share of requests, 0 to 100.
+        role: ``champion``, ``canary`` or ``shadow``.
+        percent: share of requests, 0 to 100. A shadow's is the share it is asked along with, after the answer was
+            given; nobody gets what it says, and it does not count in the 100 of the others.
     """
 
     version: int
@@ -24,11 +25,11 @@ class Route(msgspec.Struct, frozen=True):
 
 
 class Deployment(msgspec.Struct, frozen=True):
-    """The routes of one loop from ``since`` on. Shares add up to 100.
+    """The routes of one loop from ``since`` on. Shares add up to 100, a shadow's left out.
 
     Attributes:
         revision: grows by one with each change of the loop's deployment.
-        step: index of the canary step in force, None outside a canary.
+        step: index of the canary step in force, -1 while the challenger is a shadow, None outside a canary.
         turn: the turn that asked for it.
     """
 

@@ -76,10 +76,11 @@ def register(
 
 def _model_digest(run: Run) -> str:
     """One digest for the weights, as the bundle's manifest has it: the run's files less those beside them."""
+    beside = ("bundle.json", "compiled.onnx", "environment.txt", "git.diff")
     weights = {
         artifact.name: artifact.digest
         for artifact in run.artifacts
-        if artifact.name not in ("bundle.json", "environment.txt", "git.diff") and not artifact.name.startswith("code/")
+        if artifact.name not in beside and not artifact.name.startswith("code/")
     }
     return digest_json(weights)
 

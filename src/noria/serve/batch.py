@@ -37,11 +37,20 @@ class Batch:
         matrix: the columns the layout names, rows x names, float64; NaN where a value is missing.
         columns: every other column there is, plain values.
         keys: the records' keys as text, None when no row has one.
+        whole: whether no value of the matrix is missing.
     """
 
-    __slots__ = ("columns", "keys", "matrix", "rows")
+    __slots__ = ("columns", "keys", "matrix", "rows", "whole")
 
-    def __init__(self, rows: int, matrix: Matrix, columns: dict[str, list[Any]], keys: list[str | None] | None) -> None:
+    def __init__(
+        self,
+        rows: int,
+        matrix: Matrix,
+        columns: dict[str, list[Any]],
+        keys: list[str | None] | None,
+        whole: bool = False,
+    ) -> None:
+        self.whole = whole
         self.rows = rows
         self.matrix = matrix
         self.columns = columns
@@ -52,7 +61,7 @@ class Batch:
         chosen = list(places)
         columns = {name: [values[place] for place in chosen] for name, values in self.columns.items()}
         keys = None if self.keys is None else [self.keys[place] for place in chosen]
-        return Batch(len(chosen), self.matrix[chosen], columns, keys)
+        return Batch(len(chosen), self.matrix[chosen], columns, keys, self.whole)
 
 
 def problem_error(problems: Sequence[dict[str, object]]) -> RequestError:
@@ -96,12 +105,21 @@ class Layout:
         Raises:
             RequestError: a number is not finite, not whole or out of range where it must be; names record and field.
         """
-        self._check(matrix)
-        return Batch(len(matrix), matrix, {}, None)
+        whole = self._check(matrix)
+        return Batch(len(matrix), matrix, {}, None, whole)
 
-    def _check(self, matrix: Matrix) -> None:
+    def from_numbers(self, values: list[float], shape: list[int]) -> Batch:
+        """A batch of the matrix's values, row after row, all of them finite, as JSON's numbers are."""
+        matrix = np.array(values, dtype=np.float64).reshape(shape)
+        if self._has_whole or self._narrow:
+            self._check(matrix)
+        return Batch(shape[0], matrix, {}, None, whole=True)
+
+    def _check(self, matrix: Matrix) -> bool:
+        """Check every number; returns whether none is missing."""
         # Sums cost a tenth of asking each value; where they are not finite, each is asked.
-        if not math.isfinite(matrix.sum()) and np.isinf(matrix).any():
+        whole = math.isfinite(np.add.reduce(matrix, axis=None))
+        if not whole and np.isinf(matrix).any():
             self._complain(matrix, np.isinf(matrix), "{} is not a finite number")
         if self._has_whole:
             part = matrix[:, self._whole]
@@ -114,6 +132,7 @@ class Layout:
             outside = (matrix < self._low) | (matrix > self._high)
             if outside.any():
                 self._complain(matrix, outside, "{} is outside {} to {}")
+        return whole
 
     def _complain(self, matrix: Matrix, wrong: NDArray[np.bool_], text: str) -> None:
         problems: list[dict[str, object]] = []
@@ -135,8 +154,7 @@ class Layout:
             return None
         if int in kinds and _large(matrix):
             return None
-        self._check(matrix)
-        return Batch(rows, matrix, {}, None)
+        return Batch(rows, matrix, {}, None, self._check(matrix))
 
     def from_columns(self, columns: Mapping[str, Column], rows: int) -> Batch:
         """A batch of named columns of any kind.
@@ -169,8 +187,7 @@ class Layout:
         if problems:
             problems.sort(key=lambda one: int(str(one["record"])))
             raise problem_error(problems)
-        self._check(matrix)
-        return Batch(rows, matrix, others, self._keys(others))
+        return Batch(rows, matrix, others, self._keys(others), self._check(matrix))
 
     def from_records(self, records: Sequence[Mapping[str, Any]]) -> Batch:
         """A batch of plain records.

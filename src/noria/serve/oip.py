@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from noria.errors import RequestError
 from noria.records import BundleManifest, Signature
 from noria.serve.batch import Batch, Column, Layout
-from noria.serve.plane import Answered
+from noria.serve.plane import Answered, Part
 
 __all__ = ["InferRequest", "Tensor", "batch_of", "datatype", "encode", "metadata", "outputs_of", "parse", "tensors"]
 
@@ -178,6 +178,27 @@ def _quick(request: _FastRequest) -> InferRequest | None:
         return None
     wanted, binary = _wanted(request.outputs), bool((request.parameters or {}).get("binary_data_output"))
     return InferRequest(request.id, tensors, wanted, binary)
+
+
+def quick(body: bytes, layout: Layout) -> tuple[str | None, Batch] | None:
+    """Id and batch of the commonest request: one matrix of floats, every output in JSON; None for any other.
+
+    Raises:
+        RequestError: a number does not fit.
+    """
+    try:
+        request = _fast.decode(body)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return None
+    if len(request.inputs) != 1 or request.outputs is not None or request.parameters is not None:
+        return None
+    one = request.inputs[0]
+    shape = one.shape
+    if one.datatype not in _FLOATS or len(shape) != 2 or shape[1] != len(layout.names) or shape[0] < 1:
+        return None
+    if shape[0] * shape[1] != len(one.data) or one.name in layout.fields:
+        return None
+    return request.id, layout.from_numbers(one.data, shape)
 
 
 def _json(body: bytes) -> Any:
@@ -473,6 +494,35 @@ def encode(
     }
     head = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
     return (b"".join((head, *raw)), len(head)) if raw else (head, None)
+
+
+class Template:
+    """The commonest reply, of one version and all its outputs in JSON, with what never changes made once."""
+
+    def __init__(self, name: str, signature: Signature) -> None:
+        self._name = orjson.dumps(name)
+        self._classes = len(signature.classes)
+        self._text = prediction_type(signature) == "BYTES"
+        self._kind = prediction_type(signature).encode()
+
+    def encode(self, part: Part, request_id: str | None) -> bytes:
+        """The reply's body."""
+        scores, made = part.scores, part.first
+        rows = len(scores.values)
+        values = orjson.dumps([str(value) for value in scores.values] if self._text else scores.values)
+        pieces = [
+            b'{"model_name":', self._name, b',"model_version":"%d","id":' % part.route.version,
+            b'"%s"' % made.encode() if request_id is None else orjson.dumps(request_id),
+            b',"parameters":{"prediction_ids":"', (made if rows == 1 else ",".join(part.ids())).encode(),
+            b'"},"outputs":[{"name":"prediction","datatype":"', self._kind, b'","shape":[%d],"data":' % rows, values,
+        ]  # fmt: skip
+        if scores.shares is not None and scores.shares.shape[1] == self._classes:
+            data = orjson.dumps(scores.shares.ravel(), option=orjson.OPT_SERIALIZE_NUMPY)
+            pieces += (
+                b'},{"name":"probabilities","datatype":"FP64","shape":[%d,%d],"data":' % (rows, self._classes), data
+            )  # fmt: skip
+        pieces.append(b"}]}")
+        return b"".join(pieces)
 
 
 def to_raw(kind: str, values: Any) -> bytes:

@@ -31,7 +31,7 @@ __all__ = ["Connection", "Front", "Limits"]
 _log = logging.getLogger("noria.serve")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _PIPELINED = 8
-_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"))
+_ONCE = frozenset((b"content-length", b"host", b"transfer-encoding", b"authorization", b"content-type"))
 
 
 class Limits:
@@ -138,6 +138,7 @@ class Connection(asyncio.Protocol):
         "_refused",
         "_since",
         "_size",
+        "_stopped",
         "_transport",
         "_url",
         "_waiting",
@@ -155,6 +156,7 @@ class Connection(asyncio.Protocol):
         self._closing = False
         self._refused: Reply | None = None
         self._paused = 0.0  # since when the client has not read
+        self._stopped = False  # it is not read from
         self._since = front.now
         self._peeked = b""
         self._url = b""
@@ -233,18 +235,18 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header, or a trailer."""
-        name = name.lower()
-        self._grow(len(name) + len(value) + 4)
-        if name in self._headers and name in (b"content-length", b"host", b"transfer-encoding", b"authorization"):
+        name, headers = name.lower(), self._headers
+        self._head += len(name) + len(value) + 4
+        if name in headers and name in _ONCE:
             self._refuse(400, f"The header {name.decode('latin-1')} is there twice.")
-        elif len(self._headers) >= self._front.limits.headers:
-            self._refuse(431, f"There are more than {self._front.limits.headers} headers.")
-        else:
-            self._headers[name] = value
+        headers[name] = value
+        if len(headers) > 16:
+            self._grow(0)
 
     def on_headers_complete(self) -> None:
         """The head is whole: refuse what its words already rule out."""
         headers, limits = self._headers, self._front.limits
+        self._grow(0)
         if self._refused is not None:
             return
         if b"host" not in headers and self.parser.get_http_version() == "1.1":
@@ -302,8 +304,10 @@ class Connection(asyncio.Protocol):
 
     def _grow(self, size: int) -> None:
         self._head += size
-        if self._head > self._front.limits.head and self._refused is None:
+        if self._head > self._front.limits.head:
             self._refuse(431, f"The request's head is larger than {self._front.limits.head // 1024} kB.")
+        elif len(self._headers) > self._front.limits.headers:
+            self._refuse(431, f"There are more than {self._front.limits.headers} headers.")
 
     def _stays(self, data: bytes) -> bool:
         """Whether the message that begins here is ours; else the connection is handed on, or waits to be told."""
@@ -340,7 +344,7 @@ class Connection(asyncio.Protocol):
                 self._answer(request, reply, keep)
             else:
                 self._later(request, reply, keep)
-        if len(self._waiting) < _PIPELINED and not self._paused:
+        if self._stopped and len(self._waiting) < _PIPELINED and not self._paused:
             self._resume()
 
     def _fault(self, request: Request) -> Reply:
@@ -402,18 +406,14 @@ class Connection(asyncio.Protocol):
         self._answer(Request("GET", b"", b"", {}, b""), self._refused, keep=False)
 
     def _pause(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            try:
-                self._transport.pause_reading()
-            except RuntimeError:
-                return  # paused already
+        if not self._stopped and self._transport is not None and not self._transport.is_closing():
+            self._stopped = True
+            self._transport.pause_reading()
 
     def _resume(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
-            try:
-                self._transport.resume_reading()
-            except RuntimeError:
-                return  # not paused
+            self._stopped = False
+            self._transport.resume_reading()
 
     def busy(self) -> bool:
         """Whether a request is being read, answered or written."""

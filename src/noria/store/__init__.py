@@ -90,7 +90,7 @@ def _open_folder(path: Path, create: bool, blobs: str | Path | None) -> Store:
     return Store(
         ledger=open_ledger(path / "ledger.db"),
         blobs=_blobs_at(blobs or path / "blobs"),
-        predictions=open_predictions(path / "predictions.db"),
+        predictions=open_predictions(path / "predictions"),
         tracking=open_tracking(path / "tracking.db"),
         folder=path,
     )

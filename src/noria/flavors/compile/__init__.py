@@ -17,10 +17,20 @@ if TYPE_CHECKING:
 
     from noria.flavors import Predictor
 
-__all__ = ["REVISION", "compile_model"]
+__all__ = ["COMPARED", "REVISION", "compile_model", "spread"]
+
+COMPARED = 2_000
+"""Real rows on which a graph is compared with its model."""
 
 REVISION = 1
 """Counts changes to what models are compiled to; kept graphs of older ones are made anew."""
+
+
+def spread(rows: pl.DataFrame, most: int) -> pl.DataFrame:
+    """At most so many rows, spread over all of them."""
+    if rows.height <= most:
+        return rows
+    return rows[sorted({place * (rows.height - 1) // (most - 1) for place in range(most)} if most > 1 else [0])]
 
 
 def compile_model(

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noria.flavors.compile.rows import as_feed, as_frame, extremes, sample, strange, without
+from noria.flavors.compile import COMPARED, spread
+from noria.flavors.compile.rows import as_feed, as_frame, extremes, strange, without
 
 if TYPE_CHECKING:
     import polars as pl
@@ -22,9 +23,7 @@ __all__ = ["Answers", "Both", "Differs", "Findings", "compare", "microseconds"]
 
 PIECE = 64
 """Rows a call: ONNX Runtime's trees cost several times more a row in larger calls."""
-_MOST_ROWS = 2_000
 _MOST_PROBES = 4_000
-_SECONDS = 3.0
 
 
 class Differs(Exception):
@@ -169,10 +168,7 @@ class _Judge:
             gaps: whether rows that only the graph answers are fine: they will be refused before it is asked.
         """
         model, graph = self.both.ask_model(rows), self.both.ask_graph(rows)
-        if gaps:
-            wrong = model.answered & ~graph.answered
-        else:
-            wrong = model.answered != graph.answered
+        wrong = model.answered & ~graph.answered if gaps else model.answered != graph.answered
         if wrong.any():
             who = "only the model" if model.answered[wrong.argmax()] else "only the graph"
             raise Differs(f"{who} answers {what}{self._place(rows, wrong)}")
@@ -220,10 +216,10 @@ def compare(both: Both, rows: pl.DataFrame, tolerance: float) -> Findings:
     Raises:
         Differs: it answers otherwise anywhere; says where.
     """
-    real = _affordable(both, sample(rows, _MOST_ROWS))
-    clean = _filled(sample(real, PIECE), real)
+    real = spread(rows, COMPARED)
+    clean = _filled(spread(real, PIECE), real)
     judge = _Judge(both, tolerance, Findings(clean))
-    whole = sample(clean, max(1, min(8, _MOST_PROBES // rows.width)))
+    whole = spread(clean, max(1, min(8, _MOST_PROBES // rows.width)))
     gaps = {name: real[name].is_null().to_numpy() for name in rows.columns}
     _nulls(judge, whole)
     refused = np.zeros(real.height, dtype=bool)
@@ -241,15 +237,6 @@ def compare(both: Both, rows: pl.DataFrame, tolerance: float) -> Findings:
             judge.same(odd, f"texts never seen in {name!r}")
     judge.found.rows = answered
     return judge.found
-
-
-def _affordable(both: Both, rows: pl.DataFrame) -> pl.DataFrame:
-    """As many of the rows as the model answers in a few seconds."""
-    first = rows[: min(PIECE, rows.height)]
-    started = time.perf_counter()
-    both.ask_model(first)
-    each = (time.perf_counter() - started) / first.height
-    return sample(rows, max(PIECE, int(_SECONDS / 2 / max(each, 1e-9))))
 
 
 def _filled(few: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
@@ -274,16 +261,17 @@ def _nulls(judge: _Judge, whole: pl.DataFrame) -> None:
                 warnings.simplefilter("ignore")
                 judge.both.predictor.predict(as_frame(rows, judge.both.frame))
         except Exception:  # noqa: BLE001 - which of them does it refuse?
+            judge.both.failures += 1
             if len(names) > 1 and judge.both.failures < 500:
                 look(names[: len(names) // 2])
                 look(names[len(names) // 2 :])
-            judge.both.failures += 1
             return
-        for name in names:
-            answered = judge.same(without(whole, name), f"rows without {name!r}", gaps=True)
-            if answered.all():
+        what = f"rows without {names[0]!r}" if len(names) == 1 else "rows with a value missing"
+        answered = judge.same(rows, what, gaps=True).reshape(len(names), -1)
+        for name, those in zip(names, answered, strict=True):
+            if those.all():
                 judge.found.nulls.append(name)
-            elif answered.any():
+            elif those.any():
                 raise Differs(f"the model answers only some rows without {name!r}")
 
     look(whole.columns)
@@ -293,7 +281,7 @@ def microseconds(call: Callable[[], object], rows: int) -> float:
     """Microseconds a row, the median of some calls."""
     call()
     times: list[float] = []
-    end = time.perf_counter() + 0.05
+    end = time.perf_counter() + 0.02
     while len(times) < 5 or (time.perf_counter() < end and len(times) < 200):
         started = time.perf_counter()
         call()

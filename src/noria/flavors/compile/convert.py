@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,8 +64,9 @@ class Subject:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the library gets a matrix of whole numbers only."""
-        return self.frame != "pandas" and all(not kind.startswith(("Float", "Decimal")) for _, kind in self.features)
+        """Whether LightGBM gets a matrix of whole numbers only, and not a frame."""
+        as_matrix = ("ndarray",) if hasattr(self.model, "fit") else ("ndarray", "polars", "pyarrow")
+        return self.frame in as_matrix and all(not kind.startswith(("Float", "Decimal")) for _, kind in self.features)
 
     @property
     def tolerance(self) -> float:
@@ -124,6 +124,9 @@ def _label(graph: Graph, found: Answer) -> tuple[str, int, list[int | None]]:
     if place is None:
         assert found.shares is not None
         place = graph.add("ArgMax", found.shares, axis=1, keepdims=0)
+    elif found.shares is None and (wrong := graph.wrong()) is not None:
+        # A label cannot be NaN: a place that no class has makes the graph fail.
+        place = graph.add("Where", graph.add("Reshape", wrong, np.array([-1])), np.int64(len(found.classes)), place)
     kinds = {"b": TensorProto.BOOL, "f": TensorProto.DOUBLE, "i": TensorProto.INT64, "u": TensorProto.INT64}
     kind = kinds.get(found.classes.dtype.kind, TensorProto.STRING)
     classes = found.classes

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from noria.flavors.compile.graph import MISSING, ML, Graph, NotCompiled, Table
+from noria.flavors.compile.graph import ML, Graph, NotCompiled, Table
+from noria.records import MISSING_TEXT
 
 __all__ = ["encode"]
 
@@ -80,9 +81,9 @@ def _sorted_out(categories: NDArray[Any], text: bool) -> list[tuple[Any, Any]]:
         missing = one is None or (isinstance(one, float) and np.isnan(one))
         if not missing and isinstance(one, str) != text:
             raise NotCompiled("an encoder's categories are not of its columns' type")
-        if missing and any(key == MISSING or key != key for key, _ in pairs):
+        if missing and any(key == MISSING_TEXT or key != key for key, _ in pairs):
             continue  # None and NaN are both missing
-        pairs.append(((MISSING if text else np.nan) if missing else one if text else float(one), one))
+        pairs.append(((MISSING_TEXT if text else np.nan) if missing else one if text else float(one), one))
     if not pairs:
         raise NotCompiled("an encoder has a column without any category")
     return pairs
@@ -106,7 +107,7 @@ def _unknown(
     largest = 0.0 if text else float(np.nanmax(np.nan_to_num(keys, nan=0.0)))
     columns[place] = [_UNKNOWN if text else largest + 1.5]
     try:
-        return _transform(encoder, columns)[0]
+        return _transform(encoder, columns).ravel()
     except ValueError:
         return None
 

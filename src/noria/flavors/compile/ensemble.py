@@ -15,6 +15,7 @@ __all__ = ["EQUAL_OR_LESS", "LESS", "MEMBER", "Ensemble", "Tree"]
 
 EQUAL_OR_LESS, LESS, MEMBER = 0, 1, 6
 _SUM = 1
+_NONE = [0.5]  # members are whole numbers, and the operator takes no empty set
 _MOST_NODES = 5_000_000
 
 
@@ -30,7 +31,8 @@ class Tree:
         missing_left: whether a missing value goes left.
         value: what a leaf adds.
         mode: how it is compared.
-        members: by node, the values that go left where the mode is `MEMBER`.
+        members: by node, the whole numbers that go left. The column must hold whole numbers only: to ONNX Runtime,
+            1.5 is as good as 1.
     """
 
     feature: NDArray[np.integer[Any]]
@@ -76,7 +78,7 @@ class Ensemble:
         for node in inner:
             if int(node) in tree.members:
                 modes[node], splits[node] = MEMBER, np.nan
-                self._members += [*tree.members[int(node)], np.nan]
+                self._members += [*(tree.members[int(node)] or _NONE), np.nan]
         self._roots.append(int(place[0]))
         self._keep("feature", np.asarray(tree.feature)[inner])
         self._keep("mode", modes[inner])
@@ -97,10 +99,8 @@ class Ensemble:
     def into(self, graph: Graph, x: str) -> str:
         """The sums, rows x outputs."""
         if not self._roots:  # the operator wants a node
-            nothing = Tree(
-                *(np.array(v) for v in ([0] * 3, [0.0] * 3, [1, -1, -1], [2, -1, -1], [True] * 3, [0.0] * 3))
-            )
-            self.add(nothing)
+            one, none = np.array([1, -1, -1]), np.zeros(3)
+            self.add(Tree(np.zeros(3, dtype=int), none, one, one + (one > 0), np.ones(3, dtype=bool), none))
         part = {name: np.concatenate(values) for name, values in self._parts.items()}
         extra = {}
         if self._members:

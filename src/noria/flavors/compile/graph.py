@@ -11,10 +11,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["MISSING", "ML", "Column", "Graph", "NotCompiled", "Table"]
+__all__ = ["ML", "Column", "Graph", "NotCompiled", "Table"]
 
-MISSING = "\ufdd0"
-"""A missing text, as graphs take it: a code point that no text may hold."""
 ML = "ai.onnx.ml"
 _OPSET = 20
 _TREES = 5  # the version of ai.onnx.ml that has TreeEnsemble; it knows the older tree operators no more
@@ -64,8 +62,13 @@ class Graph:
     _format: int = 9
     _inlined: int = 0
 
-    def add(self, kind: str, *inputs: str | NDArray[Any] | float, domain: str = "", **attributes: Any) -> str:
+    def add(
+        self, kind: str, *inputs: str | NDArray[Any] | np.generic | float, domain: str = "", **attributes: Any
+    ) -> str:
         """A node of one output; returns that output. Arrays and numbers among the inputs become constants."""
+        if kind in ("Mul", "Div") and _is_nearly_one(inputs[1]):
+            value = float(inputs[1]) / 2 if kind == "Mul" else float(inputs[1]) * 2
+            return self.add("Mul", self.add(kind, inputs[0], value), 2.0)
         if domain == ML:
             needed = {"TreeEnsemble": _TREES, "LabelEncoder": _ENCODERS}.get(kind, 3)
             self._opsets[ML] = max(self._opsets[ML], needed)
@@ -123,6 +126,19 @@ class Graph:
             return run[0].tensor
         return self.add("Gather", run[0].tensor, np.array(places, dtype=np.int64), axis=1)
 
+    def is_input(self, tensor: str) -> bool:
+        """Whether a tensor comes from outside, or is made of nothing but such."""
+        made = {node.output[0]: node for node in self._nodes if node.op_type in ("Concat", "Gather")}
+        given = {one.name for one in self._inputs}
+        waiting = [tensor]
+        while waiting:
+            one = waiting.pop()
+            if one in made:
+                waiting += [name for name in made[one].input if not name.startswith("c")]
+            elif one not in given:
+                return False
+        return True
+
     def table(self, tensor: str, width: int, text: bool = False) -> Table:
         """A tensor's columns."""
         return Table(tuple(Column(tensor, place, width, text) for place in range(width)))
@@ -144,6 +160,13 @@ class Graph:
     def refuse(self, wrong: str) -> None:
         """Refuse the rows in which any value of a boolean tensor is true."""
         self.refused.append(self.add("ReduceMax", wrong, np.array([1]), keepdims=1))
+
+    def wrong(self) -> str | None:
+        """Which rows are refused, as a boolean tensor of rows x 1; None where none can be."""
+        found = None
+        for refused in self.refused:
+            found = refused if found is None else self.add("Or", found, refused)
+        return found
 
     def inline(self, model: Any, feed: Mapping[str, str], *, alone: bool = False) -> list[str]:
         """Another model's nodes among this one's; returns its outputs.
@@ -191,13 +214,9 @@ class Graph:
             outputs: name to tensor, type and shape.
         """
         ends: dict[str, str] = {}
-        wrong = None
-        for refused in self.refused:
-            wrong = refused if wrong is None else self.add("Or", wrong, refused)
+        wrong = self.wrong()
         for name, (tensor, kind, shape) in outputs.items():
-            if wrong is not None:
-                if kind != TensorProto.DOUBLE:
-                    raise NotCompiled("it refuses some values, which labels without probabilities cannot say")
+            if wrong is not None and kind == TensorProto.DOUBLE:
                 wide = self.add("Reshape", wrong, np.array([-1])) if len(shape) == 1 else wrong
                 tensor = self.add("Where", wide, np.float64(np.nan), tensor)
             ends[name] = self.add("Identity", tensor)
@@ -227,6 +246,14 @@ class Graph:
                 nodes.append(node)
                 wanted |= _reads(node)
         return nodes[::-1], [one for one in self._constants.values() if one.name in wanted]
+
+
+def _is_nearly_one(value: Any) -> bool:
+    """Whether ONNX Runtime would take a constant for 1 and leave the operator out: it looks at it as float32."""
+    if isinstance(value, str) or np.size(value) != 1:
+        return False
+    one = np.asarray(value, dtype=np.float64).item()
+    return one != 1 and np.float32(one) == 1
 
 
 def _rename(node: Any, renamed: Callable[[str], str]) -> None:

@@ -9,8 +9,8 @@ from onnx import TensorProto
 
 from noria.flavors.compile.ensemble import Ensemble, Tree
 from noria.flavors.compile.graph import ML, Column, Graph, NotCompiled, Table
-from noria.flavors.compile.graph import MISSING as NO_TEXT
 from noria.flavors.compile.links import Answer, binary
+from noria.records import MISSING_TEXT
 
 __all__ = ["light"]
 
@@ -39,8 +39,9 @@ def light(graph: Graph, booster: Any, table: Table, classes: Any, *, whole: bool
     codes = _Codes(booster.pandas_categorical)
     trees = [_flat(one["tree_structure"], codes) for one in dump["tree_info"]]
     x = graph.matrix(_coded(graph, table, codes))
-    if whole:
-        x = graph.double(graph.cast(x, TensorProto.FLOAT))
+    if whole:  # with a value missing they come as float64
+        gap = graph.add("ReduceMax", graph.add("IsNaN", x), np.array([1]), keepdims=1)
+        x = graph.add("Where", gap, x, graph.double(graph.cast(x, TensorProto.FLOAT)))
     x = _without_zeros(graph, _truncated(graph, x, codes, len(table.columns)), trees, len(table.columns))
     ensemble = Ensemble(outputs)
     for place, one in enumerate(trees):
@@ -123,8 +124,10 @@ def _inner(found: _Flat, node: dict[str, Any], place: int, codes: _Codes) -> tup
     if node["decision_type"] != "<=":
         raise NotCompiled(f"its comparison {node['decision_type']!r} is not known")
     split = float(node["threshold"])
+    if abs(split) <= _ZERO:  # numbers so near zero are zero to the library
+        split = _ZERO if split >= 0 else float(np.nextafter(-_ZERO, -np.inf))
     found.kinds.add((feature, missing))
-    left = 0.0 <= split if missing == "None" else bool(node["default_left"])
+    left = split >= 0.0 if missing == "None" else bool(node["default_left"])
     return feature, split, -2, -2, left, 0.0
 
 
@@ -135,7 +138,7 @@ def _coded(graph: Graph, table: Table, codes: _Codes) -> Table:
         raise NotCompiled("its categories are not texts")
     columns = list(table.columns)
     for place, categories in zip(texts, codes.lists, strict=True):
-        keys = np.array([str(one) for one in categories if str(one) != NO_TEXT], dtype=object)
+        keys = np.array([str(one) for one in categories if str(one) != MISSING_TEXT], dtype=object)
         if not all(isinstance(one, str) for one in categories) or not len(keys):
             raise NotCompiled("its categories are not texts")
         code = graph.add(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from noria.flavors.compile import linear, trees
+from noria.flavors.compile import linear, trees, wholes
 from noria.flavors.compile.encoders import encode
 from noria.flavors.compile.graph import Graph, NotCompiled, Table
 from noria.flavors.compile.lightgbm_trees import light
-from noria.flavors.compile.links import Answer, shares_of
+from noria.flavors.compile.links import Answer
 from noria.flavors.compile.others import other_predictor, other_transformer
 from noria.flavors.compile.scalers import TRANSFORMERS, apply_function, select
 from noria.flavors.compile.xgboost_trees import extreme
@@ -83,7 +84,7 @@ def _columns(graph: Graph, model: Any, table: Table) -> Table:
         if chosen:
             found += transform(graph, part, table.take(chosen)).columns
     weights = model.transformer_weights
-    if weights or getattr(model, "sparse_output_", False) and not found:
+    if weights or (getattr(model, "sparse_output_", False) and not found):
         raise NotCompiled("its columns are weighted")
     return Table(tuple(found))
 
@@ -119,36 +120,6 @@ def _histogram(graph: Graph, model: Any, table: Table) -> Answer:
     return trees.histogram(graph, model, table if before is None else transform(graph, before, table))
 
 
-def _vote(graph: Graph, model: Any, table: Table) -> Answer:
-    weights = np.ones(len(model.estimators_)) if model._weights_not_none is None else np.array(model._weights_not_none)
-    found = [predict(graph, one, table) for one in model.estimators_]
-    parts = [one.number if hasattr(model, "classes_") is False else one.shares for one in found]
-    if any(part is None for part in parts) or getattr(model, "voting", "soft") != "soft":
-        raise NotCompiled("it counts votes")
-    total = None
-    for part, weight in zip(parts, weights, strict=True):
-        assert part is not None
-        one = graph.add("Mul", part, float(weight))
-        total = one if total is None else graph.add("Add", total, one)
-    assert total is not None
-    mean = graph.add("Div", total, float(weights.sum()))
-    return Answer(shares=mean, classes=shares_of(model)) if hasattr(model, "classes_") else Answer(number=mean)
-
-
-def _threshold(graph: Graph, model: Any, table: Table) -> Answer:
-    """A classifier of two classes with a threshold of its own."""
-    found = predict(graph, model.estimator_, table)
-    limit = getattr(model, "best_threshold_", getattr(model, "threshold", None))
-    if found.shares is None or not isinstance(limit, float) or len(model.classes_) != 2:
-        raise NotCompiled("its threshold is not one of probabilities")
-    label = model._curve_scorer._get_pos_label() if hasattr(model, "_curve_scorer") else model.pos_label
-    positive = 1 if label is None else list(model.classes_).index(label)
-    share = graph.add("Gather", found.shares, np.array([positive]), axis=1)
-    above = graph.cast(graph.add("GreaterOrEqual", share, limit), 7)
-    place = above if positive else graph.add("Sub", np.int64(1), above)
-    return Answer(shares=found.shares, place=graph.add("Reshape", place, np.array([-1])), classes=shares_of(model))
-
-
 def _light(graph: Graph, model: Any, table: Table) -> Answer:
     classes = np.asarray(model.classes_) if hasattr(model, "_classes") and model._classes is not None else None
     return light(graph, model.booster_, table, classes, whole=False)
@@ -171,7 +142,7 @@ _LINEAR_REGRESSORS = (
 )  # fmt: skip
 _LINEAR_CLASSIFIERS = (
     "LinearSVC", "LogisticRegression", "LogisticRegressionCV", "PassiveAggressiveClassifier", "Perceptron",
-    "RidgeClassifier", "RidgeClassifierCV", "SGDClassifier",
+    "RidgeClassifier", "RidgeClassifierCV", "SGDClassifier", "LinearDiscriminantAnalysis",
 )  # fmt: skip
 _FORESTS = (
     "DecisionTreeClassifier", "DecisionTreeRegressor", "ExtraTreeClassifier", "ExtraTreeRegressor",
@@ -184,8 +155,11 @@ _PREDICTORS: dict[str, Predicts] = {
     **dict.fromkeys(("GradientBoostingClassifier", "GradientBoostingRegressor"), trees.boosted),
     **dict.fromkeys(("HistGradientBoostingClassifier", "HistGradientBoostingRegressor"), _histogram),
     **dict.fromkeys(("GridSearchCV", "HalvingGridSearchCV", "HalvingRandomSearchCV", "RandomizedSearchCV"), _search),
-    **dict.fromkeys(("FixedThresholdClassifier", "TunedThresholdClassifierCV"), _threshold),
-    **dict.fromkeys(("VotingClassifier", "VotingRegressor"), _vote),
+    **dict.fromkeys(("BaggingClassifier", "BaggingRegressor"), partial(wholes.bag, predict)),
+    **dict.fromkeys(("FixedThresholdClassifier", "TunedThresholdClassifierCV"), partial(wholes.threshold, predict)),
+    **dict.fromkeys(("StackingClassifier", "StackingRegressor"), partial(wholes.stack, predict)),
+    **dict.fromkeys(("VotingClassifier", "VotingRegressor"), partial(wholes.vote, predict)),
+    "CalibratedClassifierCV": partial(wholes.calibrate, predict),
     "Pipeline": _pipeline,
     "TransformedTargetRegressor": _target,
 }

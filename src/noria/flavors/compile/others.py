@@ -14,6 +14,8 @@ from noria.flavors.compile.links import Answer, shares_of
 
 __all__ = ["other_predictor", "other_transformer", "ready_made"]
 
+_KEEPS_ROWS = ("GaussianProcess", "KNeighbors", "RadiusNeighbors")
+_TAKES_AGES = ("QuantileTransformer",)
 _VERSIONS = {"": 20, "ai.onnx.ml": 3}
 
 
@@ -26,6 +28,10 @@ def _converted(graph: Graph, model: Any, table: Table) -> list[str]:
         raise NotCompiled(f"{name} needs skl2onnx, which is not installed: pip install skl2onnx") from None
     if not type(model).__module__.startswith("sklearn."):
         raise NotCompiled(f"there is no converter for {type(model).__module__.split('.')[0]}'s {name}")
+    if name.startswith(_KEEPS_ROWS):
+        raise NotCompiled(f"{name} looks through the training rows, in which its own library is quicker")
+    if name in _TAKES_AGES:
+        raise NotCompiled(f"skl2onnx takes minutes for {name}")
     text = any(column.text for column in table.columns)
     kind = StringTensorType if text else DoubleTensorType
     options = {id(model): {"zipmap": False}} if hasattr(model, "classes_") else None

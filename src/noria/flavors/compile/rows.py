@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noria.flavors.compile.graph import MISSING
 from noria.frames.convert import to_kind
+from noria.records import MISSING_TEXT
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["as_feed", "as_frame", "extremes", "sample", "strange", "without"]
+__all__ = ["as_feed", "as_frame", "extremes", "strange", "without"]
 
 _LARGE = 1e30
 _WHOLE = 2**53
@@ -28,25 +28,18 @@ def as_frame(rows: pl.DataFrame, frame: str) -> Any:
 
 
 def as_feed(rows: pl.DataFrame, texts: Sequence[bool], *, matrix: bool) -> dict[str, NDArray[Any]]:
-    """The rows as the graph takes them: NaN for a missing number, `MISSING` for a missing text."""
+    """The rows as the graph takes them: NaN for a missing number, `MISSING_TEXT` for a missing text."""
     import polars as pl
 
     found: dict[str, NDArray[Any]] = {}
     for name, text in zip(rows.columns, texts, strict=True):
         if text:
-            values = rows[name].cast(pl.String).fill_null(MISSING).to_list()
+            values = rows[name].cast(pl.String).fill_null(MISSING_TEXT).to_list()
             found[name] = np.array(values, dtype=object).reshape(-1, 1)
         else:
             numbers = rows[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
             found[name] = np.ascontiguousarray(numbers).reshape(-1, 1)
     return {"x": np.hstack(list(found.values()))} if matrix else found
-
-
-def sample(rows: pl.DataFrame, most: int) -> pl.DataFrame:
-    """At most so many rows, spread over all of them."""
-    if rows.height <= most:
-        return rows
-    return rows[np.unique(np.linspace(0, rows.height - 1, most).astype(int)).tolist()]
 
 
 def without(rows: pl.DataFrame, name: str) -> pl.DataFrame:

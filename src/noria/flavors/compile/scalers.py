@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noria.flavors.compile.graph import MISSING, Graph, NotCompiled, Table
+from noria.flavors.compile.graph import Graph, NotCompiled, Table
+from noria.records import MISSING_TEXT
 
 __all__ = ["FUNCTIONS", "TRANSFORMERS", "apply_function", "select"]
 
@@ -57,9 +58,9 @@ def _scale(graph: Graph, model: Any, table: Table) -> Table:
 
 def _is_missing(graph: Graph, x: str, value: Any, text: bool) -> str:
     if text:
-        if not (value is None or value is MISSING or (isinstance(value, float) and np.isnan(value))):
+        if not (value is None or value is MISSING_TEXT or (isinstance(value, float) and np.isnan(value))):
             return graph.add("Equal", x, np.array([str(value)], dtype=object))
-        return graph.add("Equal", x, np.array([MISSING], dtype=object))
+        return graph.add("Equal", x, np.array([MISSING_TEXT], dtype=object))
     if value is None or (isinstance(value, float) and np.isnan(value)):
         return graph.add("IsNaN", x)
     return graph.add("Equal", x, float(value))
@@ -134,9 +135,27 @@ def _function(graph: Graph, model: Any, table: Table) -> Table:
     return graph.table(apply_function(graph, model.func, graph.matrix(table)), len(table.columns))
 
 
+def _polynomial(graph: Graph, model: Any, table: Table) -> Table:
+    """Products of columns, multiplied from left to right as scikit-learn does."""
+    powers = np.asarray(model.powers_)
+    degree = int(powers.sum(axis=1).max(initial=0))
+    if degree < 1 or powers.shape[0] * degree > 20_000:
+        raise NotCompiled("it makes no products of columns, or too many")
+    x = graph.matrix(table)
+    one = graph.add("Exp", graph.add("Mul", graph.add("Gather", x, np.array([0]), axis=1), 0.0))
+    whole = graph.add("Concat", x, one, axis=1)
+    factors = [np.repeat(np.arange(row.size), row) for row in powers]
+    places = np.array([[*row, *[powers.shape[1]] * (degree - row.size)] for row in factors], dtype=np.int64)
+    product = graph.add("Gather", whole, places[:, 0], axis=1)
+    for place in range(1, degree):
+        product = graph.add("Mul", product, graph.add("Gather", whole, places[:, place], axis=1))
+    return graph.table(product, len(powers))
+
+
 TRANSFORMERS: dict[str, Callable[[Graph, Any, Table], Table]] = {
     "FunctionTransformer": _function,
     "MissingIndicator": _indicate,
+    "PolynomialFeatures": _polynomial,
     "SimpleImputer": _fill,
     **dict.fromkeys(_SCALERS, _scale),
 }

@@ -76,7 +76,7 @@ def _tree(tree: dict[str, Any], weight: float) -> Tree:
 def _base(text: str, objective: str, outputs: int) -> NDArray[np.float64]:
     """What the trees add to: the stored score is a probability or a mean, not a margin."""
     found = np.atleast_1d(np.array(json.loads(text), dtype=np.float32).astype(np.float64))
-    if objective.startswith("binary:") and objective != "binary:hinge" or objective == "reg:logistic":
+    if objective in ("binary:logistic", "reg:logistic"):
         found = np.log(found / (1 - found))
     elif objective in _EXPONENTIAL:
         found = np.log(found)

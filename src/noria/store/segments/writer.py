@@ -163,6 +163,23 @@ class SegmentWriter:
             raise store_error(error, "begin a segment of the prediction log") from error
         self._write(self._framed((FORMAT, self._loop)))
 
+    def mark(self) -> tuple[int, int, int, int]:
+        """Where the segment ends now, for `rewind`; a new one is begun if none is open, so that the mark holds."""
+        if self._file < 0 or self._size >= self._roll_bytes // 2 or self._pid != os.getpid():
+            self._begin()
+        return self._file, self._size, self._row, len(self._layouts)
+
+    def rewind(self, mark: tuple[int, int, int, int]) -> None:
+        """Take back what was appended since the mark, before anybody was told of it."""
+        file, size, row, layouts = mark
+        if self._file == file:
+            with contextlib.suppress(OSError):
+                os.ftruncate(file, size)
+                self._size, self._row = size, row
+                self._layouts = dict(list(self._layouts.items())[:layouts])
+                return
+        self.close()
+
     def sync(self) -> None:
         """Return once every block is on disk. A failure is never tried again: what it lost cannot be known.
 

@@ -1,11 +1,11 @@
-"""The embedded back-end: one SQLite file for the ledger, one for predictions, one for tracking."""
+"""The embedded back-end: SQLite files for the ledger, for tracking and for the index of predictions."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from noria.store.segments.log import FolderPredictions
 from noria.store.sql.ledger import SqlLedger
-from noria.store.sql.predictions import SqlPredictionLog
 from noria.store.sql.tracking import SqlTracking
 from noria.store.sqlite.database import Database
 
@@ -19,9 +19,10 @@ def open_ledger(path: Path, busy_s: float = BUSY_SECONDS) -> SqlLedger:
     return SqlLedger(Database(path, "migrations", busy_s))
 
 
-def open_predictions(path: Path, busy_s: float = BUSY_SECONDS) -> SqlPredictionLog:
-    """The prediction log in this file, likewise."""
-    return SqlPredictionLog(Database(path, "prediction_migrations", busy_s))
+def open_predictions(folder: Path, busy_s: float = BUSY_SECONDS) -> FolderPredictions:
+    """The prediction log in this folder: segments, their index, and the tables they become."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return FolderPredictions(folder, Database(folder / "index.db", "prediction_migrations", busy_s))
 
 
 def open_tracking(path: Path, busy_s: float = BUSY_SECONDS) -> SqlTracking:

@@ -71,6 +71,7 @@ class ModelPage(msgspec.Struct, frozen=True):
     gates: list[Gate]
     manifest: BundleManifest | None
     damaged: str
+    compiled: str
     files: list[tuple[str, str, str]]
     lineage: list[Link]
     action: str
@@ -129,6 +130,7 @@ def model(ask: Ask) -> ModelPage:
         gates=[Gate(r, gauge(r.value, r.threshold, r.interval)) for r in report.results] if report else [],
         manifest=manifest,
         damaged=damaged,
+        compiled=manifest.compiled.sentence if manifest and manifest.compiled else "",
         files=_files(manifest) if manifest else [],
         lineage=_lineage(ask, found),
         action=href("loops", loop, "models", number, "decision"),
@@ -147,6 +149,8 @@ def read_manifest(ask: Ask, digest: str) -> tuple[BundleManifest | None, str]:
 
 def _files(manifest: BundleManifest) -> list[tuple[str, str, str]]:
     files = [("model", name, digest) for name, digest in sorted(manifest.model.items())]
+    if manifest.compiled is not None and manifest.compiled.graph is not None:
+        files.append(("graph", "compiled.onnx", manifest.compiled.graph))
     files += [("code", name, digest) for name, digest in sorted(manifest.code.items())]
     return [*files, ("environment", "environment lock", manifest.environment)]
 

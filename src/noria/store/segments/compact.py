@@ -1,0 +1,372 @@
+"""Segments into tables: indexed chunks become Parquet files, small files larger ones, and both a Delta table.
+
+Each step can be ended anywhere. A file counts from the transaction that names it; what a step left before that is
+removed by the next. Nothing is read from two places at once, so nothing is doubled.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from noria.core.ids import new_id
+from noria.store.files import store_error
+from noria.store.segments.delta import commit, last_commit
+from noria.store.segments.log import FolderPredictions, table_folder
+from noria.store.sql.database import Connection
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["Compacted", "compact", "retain"]
+
+SMALL_ROWS = 250_000
+LARGE_ROWS = 1_000_000
+AT_ONCE = 200_000
+ROW_GROUP = 8192
+_GONE_SECONDS = 600.0
+
+
+class Compacted(msgspec.Struct):
+    """What was done: rows moved, files made and removed, segments freed."""
+
+    rows: int = 0
+    made: int = 0
+    removed: int = 0
+    segments: int = 0
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[bool]:
+    """Whether this process is the only one that compacts."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "compact.lock").open("w") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+            return
+        yield True
+
+
+def compact(log: FolderPredictions, *, min_rows: int = 1) -> Compacted:
+    """Move what is indexed into tables, merge small files, free segments.
+
+    Args:
+        log: the prediction log.
+        min_rows: a loop with fewer rows outside its table is left for later.
+
+    Raises:
+        StoreError: the disk is full or cannot be written; nothing is lost.
+    """
+    done = Compacted()
+    with _alone(log.folder) as alone:
+        if not alone:
+            return done
+        log.index()
+        with log.database.read() as connection:
+            loops = [row[0] for row in connection.execute("SELECT loop FROM counters ORDER BY loop").fetchall()]
+        try:
+            for loop in loops:
+                while _chunks_to_file(log, loop, min_rows, done):
+                    pass
+                while _merge(log, loop, done):
+                    pass
+                _publish(log, loop)
+                _sweep(log, loop)
+            _free(log, done)
+        except OSError as error:
+            raise store_error(error, "compact the prediction log") from error
+    return done
+
+
+def _chunks_to_file(log: FolderPredictions, loop: str, min_rows: int, done: Compacted) -> bool:
+    """Move some chunks into a file; False when there are too few to bother."""
+    from noria.store.segments.table import frame_of
+
+    with log.database.read() as connection:
+        chunks = connection.execute(
+            "SELECT first, rows, segment, start, stop FROM chunks WHERE loop = ? ORDER BY first", (loop,)
+        ).fetchall()
+    if sum(rows for _, rows, *_ in chunks) < max(1, min_rows):
+        return False
+    taken: list[Any] = []
+    total = 0
+    for chunk in chunks:
+        if taken and total + chunk[1] > AT_ONCE:
+            break
+        taken.append(chunk)
+        total += chunk[1]
+    blocks = []
+    for first, _, segment, start, stop in taken:
+        sequence = first
+        for one in log.segment(segment).blocks(start, stop):
+            blocks.append((sequence, f"{segment}{one.row:010x}", one.block))
+            sequence += one.block.rows
+    frame = frame_of(blocks, loop)
+    row = _write(log, loop, frame)
+
+    def swap(connection: Connection) -> None:
+        connection.executemany(
+            "DELETE FROM chunks WHERE loop = ? AND first = ? AND rows = ?",
+            [(loop, first, rows) for first, rows, *_ in taken],
+        )
+        left = connection.execute(
+            "SELECT COUNT(*) FROM chunks WHERE loop = ? AND first < ?", (loop, row[1] + row[2])
+        ).fetchone()[0]
+        if left:  # the last chunk has grown meanwhile: its new rows go on as a chunk of their own
+            _split(connection, loop, row[1] + row[2], taken[-1])
+        _insert(connection, row)
+
+    log.database.write(swap)
+    done.rows += frame.height
+    done.made += 1
+    return True
+
+
+def _split(connection: Connection, loop: str, first: int, taken: Any) -> None:
+    began, rows, segment, _, stop = taken
+    grown = connection.execute(
+        "SELECT rows, stop, earliest, latest FROM chunks WHERE loop = ? AND first = ?", (loop, began)
+    ).fetchone()
+    connection.execute("DELETE FROM chunks WHERE loop = ? AND first = ?", (loop, began))
+    connection.execute(
+        "INSERT INTO chunks (loop, first, rows, segment, start, stop, earliest, latest) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (loop, first, grown[0] - rows, segment, stop, grown[1], grown[2], grown[3]),
+    )
+
+
+def _insert(connection: Connection, row: tuple[Any, ...]) -> None:
+    connection.execute(
+        "INSERT INTO files (loop, first, rows, name, bytes, earliest, latest, facts) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        row,
+    )
+
+
+def _schema(log: FolderPredictions, loop: str) -> dict[str, str]:
+    """The table's columns and types so far, from the facts of its files."""
+    found: dict[str, str] = {}
+    with log.database.read() as connection:
+        rows = connection.execute("SELECT facts FROM files WHERE loop = ? ORDER BY first", (loop,)).fetchall()
+    for (facts,) in rows:
+        for name, kind in msgspec.json.decode(facts, type=dict[str, str]).items():
+            found.setdefault(name, kind)
+    return found
+
+
+def _write(log: FolderPredictions, loop: str, frame: pl.DataFrame) -> tuple[Any, ...]:
+    """Write a frame as a file of the table, durable; returns its row of the index."""
+    from noria.store.segments.table import settle
+
+    folder = table_folder(log.folder, loop)
+    folder.mkdir(parents=True, exist_ok=True)
+    settled = settle(frame, _schema(log, loop))
+    name = f"part-{new_id()}.parquet"
+    temporary = folder / f".{name}.{secrets.token_hex(4)}.tmp"
+    settled.write_parquet(temporary, compression="zstd", compression_level=3, row_group_size=ROW_GROUP, statistics=True)
+    for path in (temporary, folder):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    temporary.rename(folder / name)
+    times = settled["at"].dt.epoch("us")
+    facts = {column: str(kind) for column, kind in settled.schema.items()}
+    size = (folder / name).stat().st_size
+    first = int(settled["sequence"][0])
+    earliest, latest = int(times.min()), int(times.max())  # type: ignore[arg-type]
+    return loop, first, settled.height, name, size, earliest, latest, msgspec.json.encode(facts)
+
+
+def _merge(log: FolderPredictions, loop: str, done: Compacted) -> bool:
+    """Make one file of neighbours that are small together; False when there are none."""
+    import polars as pl
+
+    with log.database.read() as connection:
+        files = connection.execute(
+            "SELECT first, rows, name, published FROM files WHERE loop = ? ORDER BY first", (loop,)
+        ).fetchall()
+    group: list[Any] = []
+    for file in files:
+        if file[1] >= SMALL_ROWS:
+            if len(group) > 1:
+                break
+            group = []
+        elif sum(one[1] for one in group) + file[1] > LARGE_ROWS:
+            break
+        else:
+            group.append(file)
+    small = sum(one[1] for one in group)
+    # One file a time would write every row again and again: a group is merged when it has grown tenfold.
+    if len(group) < 2 or (small < SMALL_ROWS and len(group) < 10):
+        return False
+    folder = table_folder(log.folder, loop)
+    frame = pl.concat([pl.read_parquet(folder / name) for _, _, name, _ in group], how="diagonal")
+    row = _write(log, loop, frame)
+    now = int(time.time())
+
+    def swap(connection: Connection) -> None:
+        for first, _, name, published in group:
+            connection.execute("DELETE FROM files WHERE loop = ? AND first = ? AND name = ?", (loop, first, name))
+            connection.execute(
+                "INSERT INTO removed (loop, name, at, published) VALUES (?, ?, ?, ?)", (loop, name, now, published)
+            )
+        _insert(connection, row)
+
+    log.database.write(swap)
+    done.made += 1
+    done.removed += len(group)
+    return True
+
+
+def _publish(log: FolderPredictions, loop: str) -> None:
+    """Bring the Delta table's log up to what the index says."""
+    folder = table_folder(log.folder, loop)
+    with log.database.read() as connection:
+        adds = connection.execute(
+            "SELECT name, bytes, rows, first, earliest, latest FROM files WHERE loop = ? AND published = 0 "
+            "ORDER BY first",
+            (loop,),
+        ).fetchall()
+        removes = [
+            row[0]
+            for row in connection.execute(
+                "SELECT name FROM removed WHERE loop = ? AND published = 1", (loop,)
+            ).fetchall()
+        ]
+    if not adds and not removes:
+        return
+    added, taken_out, _ = last_commit(folder)  # a commit that was made, but not noted
+    new = [
+        {
+            "name": name, "bytes": size, "rows": rows, "first": first, "earliest": _moment(earliest),
+            "latest": _moment(latest),
+        }
+        for name, size, rows, first, earliest, latest in adds
+        if name not in added
+    ]  # fmt: skip
+    old = [name for name in removes if name not in taken_out]
+    if new or old:
+        commit(folder, loop, _schema(log, loop), new, old, int(time.time() * 1000))
+
+    def note(connection: Connection) -> None:
+        connection.executemany(
+            "UPDATE files SET published = 1 WHERE loop = ? AND name = ?", [(loop, name) for name, *_ in adds]
+        )
+        connection.executemany(
+            "UPDATE removed SET published = 2 WHERE loop = ? AND name = ?", [(loop, name) for name in removes]
+        )
+
+    log.database.write(note)
+
+
+def _moment(at_us: int) -> str:
+    return datetime.fromtimestamp(at_us / 1_000_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _sweep(log: FolderPredictions, loop: str) -> None:
+    """Delete files that are part of the table no more, once nobody can be reading them, and what was cut off."""
+    folder = table_folder(log.folder, loop)
+    before = int(time.time() - _GONE_SECONDS)
+    with log.database.read() as connection:
+        gone = [
+            row[0]
+            for row in connection.execute(
+                "SELECT name FROM removed WHERE loop = ? AND at < ? AND published != 1", (loop, before)
+            ).fetchall()
+        ]
+        kept = {row[0] for row in connection.execute("SELECT name FROM files WHERE loop = ?", (loop,)).fetchall()}
+        kept |= {row[0] for row in connection.execute("SELECT name FROM removed WHERE loop = ?", (loop,)).fetchall()}
+    for name in gone:
+        with suppress(FileNotFoundError):
+            (folder / name).unlink()
+    if gone:
+        log.database.write(
+            lambda connection: connection.executemany(
+                "DELETE FROM removed WHERE loop = ? AND name = ?", [(loop, name) for name in gone]
+            )
+        )
+    if folder.is_dir():
+        for path in folder.iterdir():
+            if path.is_file() and path.name not in kept and path.name.startswith(("part-", ".part-")):
+                with suppress(FileNotFoundError):
+                    path.unlink()
+
+
+def _free(log: FolderPredictions, done: Compacted) -> None:
+    """Delete segments that nobody writes and whose every row is in a table."""
+    with log.database.read() as connection:
+        known = connection.execute(
+            "SELECT name, indexed FROM segments WHERE name NOT IN (SELECT segment FROM chunks)"
+        ).fetchall()
+    for name, indexed in known:
+        segment = log.segment(name)
+        try:
+            if not segment.abandoned() or next(segment.blocks(indexed), None) is not None:
+                continue
+            segment.path.unlink()
+        except FileNotFoundError:
+            pass
+
+        def forget(connection: Connection, name: str = name) -> None:
+            connection.execute("DELETE FROM segments WHERE name = ?", (name,))
+
+        log.database.write(forget)
+        done.segments += 1
+
+
+def retain(log: FolderPredictions, *, before: datetime | None = None, max_bytes: int | None = None) -> int:
+    """Remove what is older than is to be kept, whole files at a time, oldest first; returns the rows removed.
+
+    Args:
+        log: the prediction log; what is not compacted yet is kept.
+        before: remove files whose newest prediction is older.
+        max_bytes: remove files until the tables hold no more than this.
+    """
+    removed = 0
+    with _alone(log.folder) as alone:
+        if not alone:
+            return 0
+        with log.database.read() as connection:
+            files = connection.execute(
+                "SELECT loop, first, rows, name, bytes, latest, published FROM files ORDER BY latest"
+            ).fetchall()
+        total = sum(file[4] for file in files)
+        moment = int(before.timestamp() * 1_000_000) if before is not None else None
+        chosen = []
+        for file in files:
+            old = moment is not None and file[5] < moment
+            if old or (max_bytes is not None and total > max_bytes):
+                chosen.append(file)
+                total -= file[4]
+        now = int(time.time())
+
+        def change(connection: Connection) -> None:
+            for loop, first, rows, name, _, _, published in chosen:
+                last = first + rows - 1
+                connection.execute("DELETE FROM files WHERE loop = ? AND first = ? AND name = ?", (loop, first, name))
+                connection.execute(
+                    "INSERT INTO removed (loop, name, at, published) VALUES (?, ?, ?, ?)", (loop, name, now, published)
+                )
+                connection.execute("DELETE FROM keys WHERE loop = ? AND sequence BETWEEN ? AND ?", (loop, first, last))
+                connection.execute("DELETE FROM ids WHERE loop = ? AND sequence BETWEEN ? AND ?", (loop, first, last))
+                connection.execute("DELETE FROM labels WHERE loop = ? AND target BETWEEN ? AND ?", (loop, first, last))
+
+        if chosen:
+            log.database.write(change)
+            removed = sum(file[2] for file in chosen)
+            for loop in {file[0] for file in chosen}:
+                _publish(log, loop)
+                _sweep(log, loop)
+    return removed

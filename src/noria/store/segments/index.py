@@ -1,0 +1,234 @@
+"""Where each prediction is, in which order they came, and which label belongs to which."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from noria.store.kinds import Label
+from noria.store.segments.reader import Found, Segment
+from noria.store.segments.rows import ids_of
+from noria.store.sql.database import Connection
+from noria.store.sql.ledger import cell
+
+__all__ = ["Indexer", "insert_label", "sequence_of", "target_of"]
+
+CHUNK_ROWS = 4096
+_ENCODER = msgspec.json.Encoder()
+_LABEL = msgspec.json.Decoder(Label)
+
+
+class Indexer:
+    """Reads what segments hold beyond what is indexed; one a process.
+
+    Args:
+        folder: where segments are.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._segments: dict[str, Segment] = {}
+        self._sizes: dict[str, int] = {}  # up to where each was looked at
+
+    def segment(self, name: str) -> Segment:
+        """The segment of this name."""
+        found = self._segments.get(name)
+        if found is None:
+            found = self._segments[name] = Segment(self._folder / f"{name}.log")
+        return found
+
+    def news(self) -> list[tuple[str, int]]:
+        """Segments that have grown since they were looked at, with their sizes."""
+        try:
+            found = sorted(path for path in self._folder.iterdir() if path.suffix == ".log")
+        except FileNotFoundError:
+            return []
+        grown = []
+        for path in found:
+            try:
+                size = path.stat().st_size
+            except FileNotFoundError:
+                continue  # compacted and removed meanwhile
+            if size != self._sizes.get(path.stem):
+                grown.append((path.stem, size))
+        return grown
+
+    def index(self, connection: Connection) -> None:
+        """Take in everything new; part of the caller's transaction."""
+        for name, size in self.news():
+            segment = self.segment(name)
+            row = connection.execute("SELECT indexed FROM segments WHERE name = ?", (name,)).fetchone()
+            start = row[0] if row else 0
+            try:
+                found = list(segment.blocks(start, size))
+            except FileNotFoundError:
+                continue
+            if segment.loop is not None:
+                if found:
+                    self._take(connection, segment, found)
+                stop = found[-1].stop if found else start
+                connection.execute(
+                    "INSERT INTO segments (name, loop, indexed) VALUES (?, ?, ?) "
+                    "ON CONFLICT (name) DO UPDATE SET indexed = excluded.indexed",
+                    (name, segment.loop, stop),
+                )
+            self._sizes[name] = size
+
+    def forget(self) -> None:
+        """Look at everything again: the transaction that took it in did not come to be."""
+        self._sizes.clear()
+
+    def _take(self, connection: Connection, segment: Segment, found: list[Found]) -> None:
+        loop = segment.loop or ""
+        row = connection.execute("SELECT next FROM counters WHERE loop = ?", (loop,)).fetchone()
+        first = sequence = row[0] if row else 1
+        keys: list[tuple[str, str, int]] = []
+        ids: list[tuple[str, str, int]] = []
+        for one in found:
+            block = one.block
+            if block.error is not None or block.role == "shadow":
+                _extend_unlabelled(connection, loop, sequence, block.rows)
+            elif block.keys is not None:
+                keys += [(loop, key, sequence + at) for at, key in enumerate(block.keys) if key is not None]
+            if block.ids is not None:
+                ids += [(made, loop, sequence + at) for at, made in enumerate(block.ids)]
+            sequence += block.rows
+        connection.executemany("INSERT INTO keys (loop, key, sequence) VALUES (?, ?, ?)", keys)
+        connection.executemany("INSERT INTO ids (id, loop, sequence) VALUES (?, ?, ?)", ids)
+        _add_span(connection, segment.name, found[0].row, sequence - first, loop, first)
+        _add_chunks(connection, segment.name, loop, first, found)
+        connection.execute(
+            "INSERT INTO counters (loop, next) VALUES (?, ?) ON CONFLICT (loop) DO UPDATE SET next = excluded.next",
+            (loop, sequence),
+        )
+        self._meet_waiting(connection, segment, loop, first, found)
+
+    @staticmethod
+    def _meet_waiting(connection: Connection, segment: Segment, loop: str, first: int, found: list[Found]) -> None:
+        """Join labels that came before their prediction; they take a new place in the order of arrival."""
+        sql = "SELECT sequence, body, key, prediction FROM labels WHERE loop = ? AND target IS NULL ORDER BY sequence"
+        waiting = connection.execute(sql, (loop,)).fetchall()
+        if not waiting:
+            return
+        by_key: dict[str, int] = {}
+        by_id: dict[str, int] = {}
+        sequence = first
+        for one in found:
+            block = one.block
+            if block.error is None and block.role != "shadow":
+                for at, key in enumerate(block.keys or ()):
+                    if key is not None:
+                        by_key[key] = sequence + at
+                for at, made in enumerate(block.ids or ids_of(f"{segment.name}{one.row:010x}", block.rows)):
+                    by_id[made] = sequence + at
+            sequence += block.rows
+        for number, body, key, prediction in waiting:
+            target = by_id.get(prediction) if prediction is not None else by_key.get(key)
+            if target is not None:
+                connection.execute("DELETE FROM labels WHERE sequence = ?", (number,))
+                insert_label(connection, _LABEL.decode(body), target)
+
+
+def _extend_unlabelled(connection: Connection, loop: str, first: int, rows: int) -> None:
+    done = connection.execute(
+        "UPDATE unlabelled SET rows = rows + ? WHERE loop = ? AND first = "
+        "(SELECT MAX(first) FROM unlabelled WHERE loop = ?) AND first + rows = ?",
+        (rows, loop, loop, first),
+    )
+    if not done.rowcount:
+        connection.execute("INSERT INTO unlabelled (loop, first, rows) VALUES (?, ?, ?)", (loop, first, rows))
+
+
+def _add_span(connection: Connection, segment: str, row: int, rows: int, loop: str, first: int) -> None:
+    done = connection.execute(
+        "UPDATE spans SET rows = rows + ? WHERE segment = ? AND row = (SELECT MAX(row) FROM spans WHERE segment = ?) "
+        "AND row + rows = ? AND first + rows = ?",
+        (rows, segment, segment, row, first),
+    )
+    if not done.rowcount:
+        connection.execute(
+            "INSERT INTO spans (segment, row, rows, loop, first) VALUES (?, ?, ?, ?, ?)",
+            (segment, row, rows, loop, first),
+        )
+
+
+def _add_chunks(connection: Connection, segment: str, loop: str, first: int, found: list[Found]) -> None:
+    """Pieces of a segment of a few thousand rows each: what is read at once."""
+    last = connection.execute(
+        "SELECT first, rows, segment, stop FROM chunks WHERE loop = ? ORDER BY first DESC LIMIT 1", (loop,)
+    ).fetchone()
+    at, sequence = 0, first
+    if last and last[2] == segment and last[3] == found[0].start and last[0] + last[1] == first:
+        piece = _piece(found, 0, CHUNK_ROWS - last[1])
+        if piece:
+            rows = sum(one.block.rows for one in found[:piece])
+            times = [one.block.at_us for one in found[:piece]]
+            connection.execute(
+                "UPDATE chunks SET rows = rows + ?, stop = ?, earliest = MIN(earliest, ?), latest = MAX(latest, ?) "
+                "WHERE loop = ? AND first = ?",
+                (rows, found[piece - 1].stop, min(times), max(times), loop, last[0]),
+            )
+            at, sequence = piece, first + rows
+    while at < len(found):
+        piece = max(1, _piece(found, at, CHUNK_ROWS))
+        taken = found[at : at + piece]
+        rows = sum(one.block.rows for one in taken)
+        times = [one.block.at_us for one in taken]
+        connection.execute(
+            "INSERT INTO chunks (loop, first, rows, segment, start, stop, earliest, latest) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (loop, sequence, rows, segment, taken[0].start, taken[-1].stop, min(times), max(times)),
+        )
+        at += piece
+        sequence += rows
+
+
+def _piece(found: list[Found], at: int, room: int) -> int:
+    """How many blocks from ``at`` have no more rows than there is room for."""
+    taken = 0
+    while at + taken < len(found) and found[at + taken].block.rows <= room:
+        room -= found[at + taken].block.rows
+        taken += 1
+    return taken
+
+
+def sequence_of(connection: Connection, prediction: str) -> tuple[str, int] | None:
+    """Loop and place in the order of arrival of a prediction; None if there is none of this id."""
+    row = connection.execute("SELECT loop, sequence FROM ids WHERE id = ?", (prediction,)).fetchone()
+    if row:
+        return row[0], row[1]
+    segment, digits = prediction[:22], prediction[22:]
+    if len(digits) != 10 or any(digit not in "0123456789abcdef" for digit in digits):
+        return None
+    number = int(digits, 16)
+    row = connection.execute(
+        "SELECT row, rows, loop, first FROM spans WHERE segment = ? AND row <= ? ORDER BY row DESC LIMIT 1",
+        (segment, number),
+    ).fetchone()
+    if row is None or number >= row[0] + row[1]:
+        return None
+    return row[2], row[3] + number - row[0]
+
+
+def target_of(connection: Connection, label: Label) -> int | None:
+    """The prediction a label belongs to: the one with its id, else the newest with its key."""
+    if label.prediction is None:
+        sql = "SELECT MAX(sequence) FROM keys WHERE loop = ? AND key = ?"
+        found: int | None = connection.execute(sql, (label.loop, label.key or "")).fetchone()[0]
+        return found
+    known = sequence_of(connection, label.prediction)
+    if known is None or known[0] != label.loop:
+        return None
+    row = connection.execute(
+        "SELECT first, rows FROM unlabelled WHERE loop = ? AND first <= ? ORDER BY first DESC LIMIT 1", known
+    ).fetchone()
+    return None if row and known[1] < row[0] + row[1] else known[1]
+
+
+def insert_label(connection: Connection, label: Label, target: int | None) -> None:
+    """Keep a label."""
+    connection.execute(
+        "INSERT INTO labels (loop, key, prediction, at, target, body) VALUES (?, ?, ?, ?, ?, ?)",
+        (label.loop, label.key, label.prediction, cell(label.at), target, _ENCODER.encode(label)),
+    )

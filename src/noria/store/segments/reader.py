@@ -1,0 +1,128 @@
+"""A segment's blocks, as far as they are whole."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from noria.errors import StoreError
+from noria.store.segments.writer import FORMAT, HEADER, Block
+
+__all__ = ["Found", "Segment"]
+
+_unpack = msgspec.msgpack.Decoder().decode
+
+
+class Found(msgspec.Struct):
+    """A block where it was found.
+
+    Attributes:
+        row: the segment's number of its first row.
+        start: where its bytes begin, with those of a layout before it; ``stop`` where they end.
+    """
+
+    block: Block
+    row: int
+    start: int
+    stop: int
+
+
+class Segment:
+    """One segment file, read from where reading stopped before.
+
+    Args:
+        path: the file, named by the segment.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = path.stem
+        self.loop: str | None = None
+        self._layouts: dict[int, tuple[Any, ...]] = {}
+        self._known = 0  # layouts are known up to here
+
+    def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[Found]:
+        """Whole blocks from ``start``; what is torn or damaged ends them.
+
+        Raises:
+            StoreError: it was written by a newer Noria.
+            OSError: it cannot be read.
+        """
+        with self.path.open("rb") as file:
+            if start > self._known:
+                file.seek(self._known)
+                self._learn(file.read(start - self._known), self._known)
+            file.seek(start)
+            data = file.read(-1 if stop is None else stop - start)
+        begin = 0
+        for at, after, body in _framed(data):
+            if start + at == 0:
+                self._head(body)
+                begin = after
+            elif body[0] == 0:
+                self._layouts[body[1]] = tuple(body[2:])
+            else:
+                yield Found(self._block(body), body[2], start + begin, start + after)
+                begin = after
+            self._known = max(self._known, start + after)
+
+    def _learn(self, data: bytes, start: int) -> None:
+        """Read the head and the layouts among bytes that need not be read otherwise."""
+        at = 0
+        while at + HEADER.size <= len(data):
+            length, _ = HEADER.unpack_from(data, at)
+            body = at + HEADER.size
+            if start + at == 0:
+                self._head(_unpack(data[body : body + length]))
+            elif data[body] & 0xF0 == 0x90 and data[body + 1] == 0:  # an array whose first item is 0
+                found = _unpack(data[body : body + length])
+                self._layouts[found[1]] = tuple(found[2:])
+            at = body + length
+        self._known = start + at
+
+    def _head(self, body: list[Any]) -> None:
+        if body[0] != FORMAT:
+            raise StoreError(f"The segment {self.name} was written by a newer Noria. Upgrade Noria to read it.")
+        self.loop = body[1]
+
+    def _block(self, body: list[Any]) -> Block:
+        version, digest, role, names, classes = self._layouts[body[1]]
+        _, _, _, rows, at_us, latency_us, matrix, columns, keys, values, shares, error, answered, trace, ids = body
+        return Block(
+            at_us, latency_us, version, digest, role, rows, tuple(names), matrix, columns, keys, values,
+            tuple(classes), shares, error, answered, trace, ids,
+        )  # fmt: skip
+
+    def abandoned(self) -> bool:
+        """Whether its writer is gone."""
+        import fcntl
+
+        try:
+            handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        finally:
+            os.close(handle)
+        return True
+
+
+def _framed(data: bytes) -> Iterator[tuple[int, int, list[Any]]]:
+    """Where each whole block begins and ends, and what it holds."""
+    at = 0
+    while at + HEADER.size <= len(data):
+        length, check = HEADER.unpack_from(data, at)
+        body = data[at + HEADER.size : at + HEADER.size + length]
+        if len(body) < length or zlib.crc32(body) != check:
+            return
+        after = at + HEADER.size + length
+        yield at, after, _unpack(body)
+        at = after

@@ -1,0 +1,23 @@
+CREATE TABLE segments (name TEXT PRIMARY KEY, loop TEXT NOT NULL, indexed INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE counters (loop TEXT PRIMARY KEY, next INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE spans (segment TEXT NOT NULL, row INTEGER NOT NULL, rows INTEGER NOT NULL, loop TEXT NOT NULL,
+    first INTEGER NOT NULL, PRIMARY KEY (segment, row)) WITHOUT ROWID;
+CREATE TABLE chunks (loop TEXT NOT NULL, first INTEGER NOT NULL, rows INTEGER NOT NULL, segment TEXT NOT NULL,
+    start INTEGER NOT NULL, stop INTEGER NOT NULL, earliest INTEGER NOT NULL, latest INTEGER NOT NULL,
+    PRIMARY KEY (loop, first)) WITHOUT ROWID;
+CREATE INDEX chunks_by_segment ON chunks (segment);
+CREATE TABLE files (loop TEXT NOT NULL, first INTEGER NOT NULL, rows INTEGER NOT NULL, name TEXT NOT NULL,
+    bytes INTEGER NOT NULL, earliest INTEGER NOT NULL, latest INTEGER NOT NULL, facts BLOB NOT NULL,
+    published INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (loop, first)) WITHOUT ROWID;
+CREATE TABLE removed (loop TEXT NOT NULL, name TEXT NOT NULL, at INTEGER NOT NULL, published INTEGER NOT NULL,
+    PRIMARY KEY (loop, name)) WITHOUT ROWID;
+CREATE TABLE keys (loop TEXT NOT NULL, key TEXT NOT NULL, sequence INTEGER NOT NULL,
+    PRIMARY KEY (loop, key, sequence)) WITHOUT ROWID;
+CREATE TABLE ids (id TEXT PRIMARY KEY, loop TEXT NOT NULL, sequence INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE unlabelled (loop TEXT NOT NULL, first INTEGER NOT NULL, rows INTEGER NOT NULL,
+    PRIMARY KEY (loop, first)) WITHOUT ROWID;
+CREATE TABLE labels (sequence INTEGER PRIMARY KEY AUTOINCREMENT, loop TEXT NOT NULL, key TEXT, prediction TEXT,
+    at TEXT NOT NULL, target INTEGER, body BLOB NOT NULL);
+CREATE INDEX labels_by_target ON labels (loop, target, sequence);
+CREATE INDEX labels_waiting_by_key ON labels (loop, key) WHERE target IS NULL;
+CREATE INDEX labels_waiting_by_id ON labels (loop, prediction) WHERE target IS NULL;

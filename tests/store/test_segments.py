@@ -1,0 +1,350 @@
+"""The prediction log in a folder: torn files, killed writers, compaction, and the table other engines read."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from array import array
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from noria.errors import NotFound, StoreError
+from noria.store.kinds import Label, Prediction
+from noria.store.segments import compact as compaction
+from noria.store.segments.compact import compact, retain
+from noria.store.segments.log import FolderPredictions, table_folder
+from noria.store.segments.reader import Segment
+from noria.store.segments.writer import Block, SegmentWriter
+from noria.store.sqlite import open_predictions
+from noria.testing.contracts import PredictionLogContract
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def block(rows: int = 1, *, seed: int = 0, version: int = 1, role: str = "champion", **more: Any) -> Block:
+    dice = random.Random(seed)
+    numbers = [round(dice.uniform(0, 100), 3) for _ in range(3 * rows)]
+    given: dict[str, Any] = {
+        "at_us": int(AT.timestamp() * 1e6) + seed,
+        "latency_us": 50,
+        "version": version,
+        "digest": f"digest-{version}",
+        "role": role,
+        "rows": rows,
+        "names": ("a", "b", "c"),
+        "matrix": array("d", numbers).tobytes(),
+        "columns": {"town": [dice.choice(["Oslo", "Rome"]) for _ in range(rows)]},
+        "keys": [f"{seed}-{row}" for row in range(rows)],
+        "values": [dice.randint(0, 1) for _ in range(rows)],
+        "classes": (0, 1),
+        "probabilities": array("d", [0.25, 0.75] * rows).tobytes(),
+        "error": None,
+        "answered": None,
+        "trace": None,
+        "ids": None,
+    }
+    return Block(**{**given, **more})
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[FolderPredictions]:
+    with closing(open_predictions(tmp_path / "predictions")) as found:
+        yield found
+
+
+class Compacting:
+    """A log that compacts before every reading."""
+
+    def __init__(self, log: FolderPredictions) -> None:
+        self._log = log
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("find", "predictions", "labelled", "counts"):
+            compact(self._log)
+        return getattr(self._log, name)
+
+
+class TestCompactedContract(PredictionLogContract):
+    @pytest.fixture
+    def log(self, tmp_path: Path) -> Iterator[Any]:
+        with closing(open_predictions(tmp_path / "predictions")) as found:
+            yield Compacting(found)
+
+    def test_a_prediction_is_found_by_its_id(self, log: Any) -> None:
+        made = Prediction("a" * 32, "churn", AT, 1, "digest", "champion", {"nested": [1, None]}, 1, [0.25, 0.75], "k")
+        log.append([made])
+        assert log.find(made.id) == (made, None)
+
+
+def written(log: FolderPredictions, loop: str, count: int) -> list[str]:
+    writer = log.writer(loop)
+    ids = [writer.append(block(seed=number)) for number in range(count)]
+    writer.close()
+    return ids
+
+
+def test_what_one_process_writes_another_finds_at_once(log: FolderPredictions, tmp_path: Path) -> None:
+    writer = log.writer("churn")
+    first = writer.append(block(3, seed=1, trace="ab" * 16))
+    with closing(open_predictions(tmp_path / "predictions")) as other:
+        found, label = other.find(first)
+        assert (found.trace, found.key, label) == ("ab" * 16, "1-0", None)
+        assert set(found.record) == {"a", "b", "c", "town"}
+        assert other.label([Label("churn", AT, 1, key="1-2")]).matched == 1
+    second = writer.append(block(2, seed=2))
+    assert int(second[22:], 16) == 3
+    assert [made.id for _, made in log.predictions("churn")] == [f"{first[:22]}{row:010x}" for row in range(5)]
+    assert [one.prediction.key for one in log.labelled("churn")] == ["1-2"]
+    writer.close()
+
+
+@pytest.mark.parametrize("cut", [1, 7, 8, 9, 40])
+def test_a_torn_end_is_left_out_and_the_rest_is_there(log: FolderPredictions, cut: int) -> None:
+    ids = written(log, "churn", 5)
+    (path,) = log.segments.iterdir()
+    os.truncate(path, path.stat().st_size - cut)
+    assert [made.id for _, made in log.predictions("churn")] == ids[:4]
+    with pytest.raises(NotFound):
+        log.find(ids[4])
+    more = written(log, "churn", 2)
+    assert [made.id for _, made in log.predictions("churn")] == ids[:4] + more
+
+
+def test_a_damaged_block_ends_its_segment(log: FolderPredictions) -> None:
+    ids = written(log, "churn", 5)
+    (path,) = log.segments.iterdir()
+    found = list(Segment(path).blocks())
+    data = bytearray(path.read_bytes())
+    data[found[2].stop - 3] ^= 0xFF
+    path.write_bytes(bytes(data))
+    assert [made.id for _, made in log.predictions("churn")] == ids[:2]
+
+
+def test_a_segment_of_a_newer_noria_is_said(log: FolderPredictions) -> None:
+    written(log, "churn", 1)
+    (path,) = log.segments.iterdir()
+    writer = SegmentWriter(log.segments, "churn")
+    newer = log.segments / f"{'f' * 22}.log"
+    newer.write_bytes(writer._framed((99, "churn")))
+    with pytest.raises(StoreError, match="newer Noria"):
+        log.predictions("churn")
+    newer.unlink()
+    assert path.exists()
+
+
+WRITER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_segments import block
+from noria.store.segments.writer import SegmentWriter
+writer = SegmentWriter(Path({folder!r}), "churn", roll_bytes=20_000)
+number = 0
+while True:
+    print(writer.append(block(1 + number % 3, seed=number)), 1 + number % 3, flush=True)
+    number += 1
+"""
+
+
+def test_killed_writers_lose_nothing_they_acknowledged(log: FolderPredictions) -> None:
+    acknowledged: dict[str, int] = {}
+    for _ in range(4):
+        code = WRITER.format(tests=str(Path(__file__).parent), folder=str(log.segments))
+        processes = [
+            subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)
+        ]
+        for process in processes:
+            assert process.stdout is not None
+            process.stdout.readline()
+        time.sleep(0.3)
+        compact(log)
+        log.predictions("churn", limit=10)
+        for process in processes:
+            process.send_signal(signal.SIGKILL)
+            out, _ = process.communicate()
+            for line in out.splitlines():
+                made, _, rows = line.partition(" ")
+                if rows and len(made) == 32:
+                    acknowledged[made] = int(rows)
+    compact(log)
+    listed = log.predictions("churn", limit=10_000_000)
+    found = [one.id for _, one in listed]
+    assert len(set(found)) == len(found)
+    assert [sequence for sequence, _ in listed] == list(range(1, len(listed) + 1))
+    there = set(found)
+    for made, count in acknowledged.items():
+        assert {f"{made[:22]}{int(made[22:], 16) + row:010x}" for row in range(count)} <= there
+    assert len(acknowledged) > 100
+    assert not list(log.segments.iterdir())
+
+
+class _Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("step", ["_write", "commit", "_free", "_publish", "_sweep"])
+def test_compaction_that_is_cut_off_doubles_and_loses_nothing(
+    log: FolderPredictions, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids: list[str] = []
+    for turn in range(3):
+        ids += written(log, "churn", 20)
+        real = getattr(compaction, step)
+        before = turn % 2 == 0
+
+        def cut(*given: Any, real: Any = real, before: bool = before, **named: Any) -> Any:
+            if not before:
+                real(*given, **named)
+            raise _Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(compaction, step, cut)
+            with pytest.raises(_Killed):
+                compact(log)
+        assert [made.id for _, made in log.predictions("churn")] == ids
+    compact(log)
+    assert [made.id for _, made in log.predictions("churn")] == ids
+    folder = table_folder(log.folder, "churn")
+    assert pl.read_parquet(folder / "*.parquet")["id"].n_unique() == len(ids)
+    deltalake = pytest.importorskip("deltalake")
+    table = deltalake.DeltaTable(folder).to_pyarrow_table()
+    assert sorted(table["id"].to_pylist()) == sorted(ids)
+
+
+def test_other_engines_read_the_table(log: FolderPredictions) -> None:
+    deltalake = pytest.importorskip("deltalake")
+    ids = written(log, "churn: a/b", 30)
+    compact(log)
+    writer = log.writer("churn: a/b")
+    ids.append(writer.append(block(2, seed=99, columns={"town": ["x", None], "new": [True, False]}, keys=None)))
+    ids.append(writer.append(block(1, seed=100, columns={"town": [5]}, error="no", values=[], probabilities=None)))
+    writer.close()
+    compact(log)
+    folder = table_folder(log.folder, "churn: a/b")
+    table = deltalake.DeltaTable(folder)
+    assert table.metadata().name == "churn: a/b"
+    frame = pl.from_arrow(table.to_pyarrow_table())
+    assert isinstance(frame, pl.DataFrame)
+    frame = frame.sort("sequence")
+    assert frame.height == 33
+    assert frame["feature_town"].to_list()[-3:] == ["x", None, None]
+    assert frame["feature_town__whole"].to_list()[-1] == 5
+    assert frame["feature_new"].to_list()[-3:] == [True, False, None]
+    assert frame["error"].to_list()[-1] == "no"
+    assert frame["probabilities"].to_list()[0] == [0.25, 0.75]
+    assert log.find(ids[-1])[0].record["town"] == 5
+    assert log.find(ids[-2])[0].record["new"] is True
+    assert table.version() == 1
+    compact(log)
+    assert deltalake.DeltaTable(folder).version() == 1
+
+
+def test_small_files_become_one(log: FolderPredictions) -> None:
+    ids: list[str] = []
+    for _ in range(12):
+        ids += written(log, "churn", 5)
+        compact(log)
+    with log.database.read() as connection:
+        files = connection.execute("SELECT name, rows FROM files").fetchall()
+    assert len(files) < 12
+    assert sum(rows for _, rows in files) == len(ids)
+    assert [made.id for _, made in log.predictions("churn")] == ids
+    for made in ids[::7]:
+        assert log.find(made)[0].id == made
+    assert log.counts("churn", AT)[0] == len(ids)
+
+
+def test_what_is_old_is_removed_with_its_labels(log: FolderPredictions) -> None:
+    old = written(log, "churn", 10)
+    log.label([Label("churn", AT, 1, key="3-0")])
+    compact(log)
+    writer = log.writer("churn")
+    later = AT + timedelta(days=30)
+    new = [writer.append(block(seed=50 + n, at_us=int(later.timestamp() * 1e6))) for n in range(10)]
+    writer.close()
+    log.label([Label("churn", later, 0, key="52-0")])
+    compact(log)
+    assert retain(log, before=AT + timedelta(days=1)) == 10
+    assert [made.id for _, made in log.predictions("churn")] == new
+    with pytest.raises(NotFound):
+        log.find(old[0])
+    assert [one.value for one in log.labelled("churn")] == [0]
+    assert retain(log, max_bytes=0) == 10
+    assert log.predictions("churn") == []
+
+
+def test_a_shadow_takes_no_labels_and_no_place(log: FolderPredictions) -> None:
+    writer = log.writer("churn")
+    main = writer.append(block(2, seed=1))
+    shadow = writer.append(block(2, seed=1, version=2, role="shadow", answered=[0, 1]))
+    writer.close()
+    receipt = log.label([Label("churn", AT, 1, key="1-0"), Label("churn", AT, 1, prediction=shadow)])
+    assert receipt.matched == 1
+    assert [one.prediction.id for one in log.labelled("churn")] == [main]
+    for _ in range(2):
+        assert {made.role for _, made in log.predictions("churn")} == {"champion"}
+        assert log.counts("churn", AT) == (2, 0, 1)
+        assert log.counts("churn", AT, version=2) == (2, 0, 0)
+        assert log.find(shadow)[0].answered == 0
+        compact(log)
+
+
+def test_what_was_rolled_over_gets_to_the_disk_too(tmp_path: Path) -> None:
+    writer = SegmentWriter(tmp_path / "segments", "churn", roll_bytes=500)
+    for number in range(10):
+        writer.append(block(seed=number))
+        writer.sync()
+    writer.close()
+    assert len(list((tmp_path / "segments").iterdir())) > 1
+
+
+plain_values = st.one_of(
+    st.none(), st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False), st.text(max_size=20)
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_any_record_comes_back_before_and_after_compaction(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("any") / "predictions"
+    with closing(open_predictions(folder)) as log:
+        writer = log.writer("churn")
+        given_rows: dict[str, dict[str, Any]] = {}
+        for number in range(data.draw(st.integers(1, 6))):
+            rows = data.draw(st.integers(1, 3))
+            names = data.draw(st.lists(st.text(min_size=1, max_size=5), max_size=3, unique=True))
+            names = [f"n{name}" for name in names if "__" not in name]
+            columns = {name: data.draw(st.lists(plain_values, min_size=rows, max_size=rows)) for name in names}
+            numbers = data.draw(st.lists(st.floats(allow_infinity=False), min_size=3 * rows, max_size=3 * rows))
+            matrix = array("d", numbers)
+            first = writer.append(block(rows, seed=number, columns=columns, matrix=matrix.tobytes()))
+            for row in range(rows):
+                record: dict[str, Any] = dict(zip(("a", "b", "c"), matrix[3 * row : 3 * row + 3], strict=True))
+                record |= {name: values[row] for name, values in columns.items()}
+                made = f"{first[:22]}{int(first[22:], 16) + row:010x}"
+                given_rows[made] = {
+                    name: value
+                    for name, value in record.items()
+                    if value is not None and not (isinstance(value, float) and math.isnan(value))
+                }
+        writer.close()
+        for _ in range(2):
+            for made, record in given_rows.items():
+                found = log.find(made)[0].record
+                assert {name: value for name, value in found.items() if value is not None} == record
+            compact(log)
