@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from noria.cli.keys import keys
 from noria.cli.moving import exporting, importing
 
 __all__ = ["application"]
@@ -20,6 +21,7 @@ application = typer.Typer(
 )
 application.add_typer(importing, name="import")
 application.add_typer(exporting, name="export")
+application.add_typer(keys, name="keys")
 
 File = Annotated[Path, typer.Argument(help="The Python file with your loop.", show_default=False)]
 StoreFolder = Annotated[
@@ -132,6 +134,19 @@ def serve(
         model, store, host=host, port=port, grpc_port=grpc_port, workers=workers, record=record, grace=grace,
         max_memory=limit, native=native, log_format=log_format,
     )  # fmt: skip
+
+
+@application.command()
+def predict(
+    model: Annotated[str, typer.Argument(help="MODEL, MODEL@alias or MODEL/VERSION.", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="CSV, Parquet, NDJSON or Arrow; or a Delta table's folder.")],
+    out: Annotated[Path | None, typer.Option(help="Where to; beside the file by default.", show_default=False)] = None,
+    store: StoreFolder = None,
+) -> None:
+    """Predict every row of a file, whatever its size."""
+    from noria.cli.predicting import predict_file
+
+    predict_file(model, file, out, store)
 
 
 @application.command()

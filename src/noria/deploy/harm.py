@@ -48,8 +48,8 @@ def latency(facts: Facts, allowed: float | None, fewest: int) -> str:
     if ours["low"] <= theirs["high"] * (1 + allowed) or ours["low"] - theirs["high"] <= LATENCY_FLOOR_MS:
         return ""
     return (
-        f"The challenger's p95 latency is {ours['p95']:.3g} ms over {ours['n']:.0f} single-row requests, the champion's "
-        f"{theirs['p95']:.3g} ms over {theirs['n']:.0f}: at least {ours['low']:.3g} ms against at most "
+        f"The challenger's p95 latency is {ours['p95']:.3g} ms over {ours['n']:.0f} single-row requests, "
+        f"the champion's {theirs['p95']:.3g} ms over {theirs['n']:.0f}: at least {ours['low']:.3g} ms against at most "
         f"{theirs['high']:.3g} ms, and {allowed:.0%} more is allowed. Rolled back."
     )
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from noria.deploy.evidence import KIND, canary_window
 from noria.deploy.harm import latency_facts
 from noria.deploy.rollout import SHADOW_STEP, current
 from noria.deploy.rules import CanaryDecision
@@ -18,10 +19,7 @@ from noria.records import Deployment, Turn
 from noria.register import champion, version
 from noria.store.ports import Reader, Store, Window
 
-__all__ = ["CanaryWatch", "Look", "canary_window", "canary_windows"]
-
-KIND = "canary"
-"""`Window.kind` of what was seen of a canary; one window for each of its steps."""
+__all__ = ["CanaryWatch", "Look"]
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -94,24 +92,6 @@ class CanaryWatch:
             self._answers = Answers(self._store.predictions, manifest, challenger, began)
         self._answers.read()
         return self._answers
-
-
-def canary_window(turn: str, step: int) -> str:
-    """The id of the window of a turn's canary step."""
-    return f"{turn}.{step}"
-
-
-def canary_windows(db: Reader, turn: Turn) -> list[Window]:
-    """What was seen of a turn's canary, one window for each step it has stood at."""
-    found: list[Window] = []
-    step = SHADOW_STEP
-    while step == SHADOW_STEP or found or step == 0:
-        window = db.find(Window, id=canary_window(turn.id, step))
-        if window is None and step > SHADOW_STEP:
-            break
-        found += [window] if window is not None else []
-        step += 1
-    return found
 
 
 def _window(

@@ -4,6 +4,8 @@
                                       -> rejected                        -> rolled back
     ordered or building -> unchanged | failed
 
+A canary may begin as a shadow: its first step, at which it is asked along and gives no answer.
+
 Work between two states leaves nothing but blobs and cached steps; the change of state, its records and its
 audit entry are one transaction that refuses to run twice. So a turn killed anywhere is taken up where it was,
 and each effect happens once.
@@ -21,7 +23,6 @@ from noria.core.clock import Clock
 from noria.core.ids import new_id
 from noria.data.read import read
 from noria.data.snapshot import snapshot
-from noria.deploy.rollout import serve_only, start_canary
 from noria.errors import Conflict, NoriaError
 from noria.frames.parquet import read_parquet
 from noria.loop.build import Work, build, source_of
@@ -29,11 +30,11 @@ from noria.loop.calling import call
 from noria.loop.lease import check as check_lease
 from noria.loop.load import LoadedLoop
 from noria.loop.plan import plan, plan_digest
-from noria.loop.rollout import canary_step
+from noria.loop.release import Overtaken, Release
 from noria.loop.served import served_rows
 from noria.records import DatasetVersion, ModelVersion, Outcome, Run, Stage, Turn, TurnState, ValidationReport
 from noria.register import champion as find_champion
-from noria.register import move, promote, register, version
+from noria.register import move, register, version
 from noria.store.ports import Lease, LoopRecord, Reader, Store, Transaction
 from noria.track.loops import track_run
 
@@ -138,11 +139,11 @@ class Engine:
         self._store = store
         self._clock = clock
         self._lease = lease
-        self._live = live
         self._progress = progress
         self._checkpoint = checkpoint
         self._accept_schema = accept_schema
         self._frames: dict[str, pl.DataFrame] = {}
+        self._releases = Release(self._loop, store, clock, lease=lease, live=live)
 
     def advance(self, turn: Turn) -> Turn:
         """The turn one transition on; the same turn when it has to wait (approval, canary).
@@ -321,7 +322,12 @@ class Engine:
                 if former.id == turn.id or former.state is TurnState.unchanged:
                     continue
                 run = db.find(Run, id=former.run) if former.run else None
-                if former.state is TurnState.rejected and run is not None and run.bundle == bundle:
+                same = run is not None and run.bundle == bundle
+                if same and former.state is TurnState.promoted and former.version is not None:
+                    made = version(db, turn.loop, former.version)
+                    if made.stage is Stage.rejected:  # it served, and was rolled back
+                        return f"Nothing changed since turn {former.number}, whose model was {made.reason}"
+                if same and former.state is TurnState.rejected:
                     report = db.find(ValidationReport, id=former.report) if former.report else None
                     against = report.champion if report else None
                     if _settled(report) and against == (serving.version if serving else None):
@@ -413,74 +419,22 @@ class Engine:
         return self._deploy(turn)
 
     def _deploy(self, turn: Turn) -> Turn:
-        """Start the canary, or promote at once when there is nothing to compare with."""
-        rollout = self._loop.deploy
-        shares = rollout.shares if rollout is not None else ()
-        with self._store.ledger.read() as db:
-            serving = find_champion(db, turn.loop)
-        if not shares or serving is None or not self._live():
-            reason = "Passed its gates."
-            if serving is None:
-                reason = "Passed its gates; it is the first."
-            elif shares:
-                reason = "Passed its gates; no server was running, so there was no traffic for a canary."
-            return self._promote(turn, reason)
-
-        def effects(tx: Transaction) -> dict[str, Any]:
-            reason = f"canary at {shares[0]:g} %"
-            challenger = move(tx, turn.loop, turn.version or 0, Stage.challenger, reason)
-            start_canary(tx, serving, challenger, shares[0], 0, self._clock.now(), turn.id)
-            return {}
-
-        self._progress("deploy", f"version {turn.version} takes {shares[0]:g} % of traffic")
-        return self._move(turn, TurnState.canary, effects, version=turn.version, percent=shares[0])
-
-    def _promote(self, turn: Turn, reason: str) -> Turn:
-        def effects(tx: Transaction) -> dict[str, Any]:
-            now = self._clock.now()
-            candidate = version(tx, turn.loop, turn.version or 0)
-            if candidate.stage is Stage.awaiting_approval:
-                move(tx, turn.loop, candidate.version, Stage.candidate, "approved")
-            promoted = promote(tx, turn.loop, candidate.version, now, reason)
-            if self._loop.deploy is not None:
-                serve_only(tx, promoted, now, turn.id)
-            return {"outcome": reason}
-
-        self._progress("deploy", f"version {turn.version} is champion")
-        return self._move(turn, TurnState.promoted, effects, version=turn.version, why=reason)
+        """Start the canary, or promote."""
+        step = self._releases.deploy(turn)
+        self._progress("deploy", step.said)
+        return self._move(turn, step.to, step.effects, **step.facts)
 
     def _canary(self, turn: Turn) -> Turn:
-        """Hold, widen, promote or roll back, by what the challenger's traffic shows."""
-        decision, deployment = canary_step(self._store, self._loop, turn, self._clock.now())
-        step = (deployment.step or 0) + 1
-        if decision.action == "hold":
+        """Hold, widen, promote or roll back."""
+        step = self._releases.canary(turn)
+        if step is None:
             return turn
-        if decision.action == "promote":
-            return self._promote(turn, decision.sentence)
-        if decision.action == "advance":
-            share = self._loop.deploy.shares[step]
-
-            def widen(tx: Transaction) -> dict[str, Any]:
-                serving = find_champion(tx, turn.loop)
-                assert serving is not None
-                reason = f"canary at {share:g} %"
-                challenger = move(tx, turn.loop, turn.version or 0, Stage.challenger, reason)
-                start_canary(tx, serving, challenger, share, step, self._clock.now(), turn.id)
-                return {}
-
-            self._progress("deploy", decision.sentence)
-            self._move(turn, TurnState.canary, widen, version=turn.version, percent=share, why=decision.sentence)
-            return turn  # waits at the wider step
-
-        def back(tx: Transaction) -> dict[str, Any]:
-            serving = find_champion(tx, turn.loop)
-            assert serving is not None
-            move(tx, turn.loop, turn.version or 0, Stage.rejected, decision.sentence)
-            serve_only(tx, serving, self._clock.now(), turn.id)
-            return {"outcome": decision.sentence}
-
-        self._progress("deploy", decision.sentence)
-        return self._move(turn, TurnState.rolled_back, back, version=turn.version, why=decision.sentence)
+        try:
+            moved = self._move(turn, step.to, step.effects, **step.facts)
+        except Overtaken:
+            return turn  # looked at again in a moment
+        self._progress("deploy", step.said)
+        return moved if moved.state.final else turn  # waits at the wider step
 
 
 def _settled(report: ValidationReport | None) -> bool:

@@ -25,6 +25,8 @@ import re
 import time
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from functools import cache
+from importlib.metadata import version as package_version
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -570,10 +572,9 @@ def _config(name: str, described: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+@cache
 def _version_text() -> str:
-    from noria import __version__
-
-    return str(__version__)
+    return package_version("noria")
 
 
 def _kind(request: Request) -> str:

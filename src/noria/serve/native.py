@@ -80,13 +80,8 @@ class NativeEngine:
 
     def run(self, batch: Batch, deadline: float) -> Scores | asyncio.Future[Scores]:
         """As `Engine.run`: at once when that takes less than two milliseconds, else in a thread."""
-        matrix = batch.matrix
-        if not batch.whole:
-            self._refuse_nulls(np.isnan(matrix) & self._refused)
-        for name in self._refused_others:
-            if None in batch.columns.get(name, (None,)):
-                row = batch.columns.get(name, [None]).index(None)
-                raise problem_error([_missing(row, name)])
+        if not batch.whole or self._refused_others:
+            self.refuse(batch)
         if batch.rows * self._row_seconds < _INLINE_SECONDS:
             return self.scores(batch)
         if self._waiting >= _MAX_WAITING:
@@ -98,6 +93,19 @@ class NativeEngine:
         found = asyncio.get_running_loop().run_in_executor(self._thread, self._in_turn, batch, deadline)
         found.add_done_callback(self._one_less)
         return found
+
+    def refuse(self, batch: Batch) -> None:
+        """Refuse missing values where the model takes none.
+
+        Raises:
+            RequestError: names record and field.
+        """
+        if not batch.whole:
+            self._refuse_nulls(np.isnan(batch.matrix) & self._refused)
+        for name in self._refused_others:
+            if None in batch.columns.get(name, (None,)):
+                row = batch.columns.get(name, [None]).index(None)
+                raise problem_error([_missing(row, name)])
 
     def _one_less(self, _: object) -> None:
         self._waiting -= 1

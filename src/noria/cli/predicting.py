@@ -1,0 +1,212 @@
+"""``noria predict``: a file of rows in, a file of predictions out, a piece at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from noria.cli.places import opened
+from noria.cli.targets import parse_target, version_of
+from noria.errors import DataError, MissingExtra, ModelError, RequestError
+from noria.loop.scoring import Scorer, manifest_of
+from noria.serve.batch import Layout
+from noria.serve.engine import Scores
+from noria.serve.native import NativeEngine, fits
+from noria.serve.tables import column
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from noria.records import BundleManifest
+    from noria.store import Store
+
+__all__ = ["predict_file"]
+
+_PIECE = 10_000
+_KINDS = {".csv": "csv", ".parquet": "parquet", ".ndjson": "ndjson", ".jsonl": "ndjson", ".arrow": "ipc", ".ipc": "ipc"}
+
+
+def predict_file(model: str, file: Path, out: Path | None, store: Path | None) -> None:
+    """Predict every row of a file or Delta table.
+
+    Args:
+        model: ``MODEL``, ``MODEL@alias`` or ``MODEL/VERSION``.
+        file: CSV, Parquet, NDJSON or Arrow, or the folder of a Delta table.
+        out: where to; beside the file with ``.predictions`` in its name by default, in the same format.
+        store: the store's folder.
+
+    Raises:
+        DataError: the file cannot be read or written as its name says.
+        RequestError: a row does not fit the model; names row and field. What was predicted before is not kept.
+    """
+    rows = _scan(file)
+    target = out or file.with_name(f"{file.stem}.predictions{file.suffix or '.parquet'}")
+    if target.suffix.lower() not in _KINDS:
+        raise DataError(f"{target.name}: give a name that ends in {', '.join(_KINDS)}.")
+    temporary = target.with_name(f".{target.name}.part")
+    console = Console(stderr=True, highlight=False)
+    with opened(store) as kept:
+        with kept.ledger.read() as db:
+            version = version_of(db, parse_target(model))
+        scorer = _Pieces(kept, manifest_of(kept.blobs, version.bundle), version.version)
+        began = time.monotonic()
+        try:
+            with _bar(console) as progress:
+                task = progress.add_task(f"{version.loop} version {version.version}", total=_height(rows, file))
+                pieces = scorer.over(rows, file, lambda done: progress.update(task, advance=done))
+                _write(pieces, temporary, target.suffix.lower())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+            scorer.close()
+    seconds = time.monotonic() - began
+    print(f"{scorer.rows:,} predictions of '{version.loop}' version {version.version} in {target} ({seconds:.1f} s).")
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
+    )
+
+
+def _scan(file: Path) -> pl.LazyFrame:
+    import polars as pl
+
+    if (file / "_delta_log").is_dir():
+        try:
+            return pl.scan_delta(str(file))
+        except ImportError:
+            raise MissingExtra("deltalake", "delta", "to read Delta tables") from None
+    if not file.is_file():
+        raise DataError(f"There is no file {file}.")
+    kind = _KINDS.get(file.suffix.lower())
+    if kind is None:
+        raise DataError(f"{file.name}: the name must end in {', '.join(_KINDS)}, or be the folder of a Delta table.")
+    found: pl.LazyFrame = getattr(pl, f"scan_{kind}")(file)
+    return found
+
+
+def _height(rows: pl.LazyFrame, file: Path) -> int:
+    import polars as pl
+
+    try:
+        return int(rows.select(pl.len()).collect(engine="streaming").item())
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"{file.name} cannot be read: {str(error)[:300]}") from error
+
+
+class _Pieces:
+    """Predictions of pieces of a table, by the graph where there is one."""
+
+    def __init__(self, store: Store, manifest: BundleManifest, version: int) -> None:
+        self._layout = Layout(manifest)
+        self._classes = manifest.signature.classes
+        self._version = version
+        self._scorer: Scorer | None = None
+        self._engine: NativeEngine | None = None
+        self.rows = 0
+        if fits(manifest) and manifest.compiled is not None and manifest.compiled.graph is not None:
+            try:
+                self._engine = NativeEngine(store.blobs.get(manifest.compiled.graph), manifest, self._layout)
+            except ModelError:
+                self._engine = None  # its original answers the same
+        if self._engine is None:
+            self._scorer = Scorer(manifest, store.blobs)
+
+    def over(self, rows: pl.LazyFrame, file: Path, done: Any) -> Iterator[pl.DataFrame]:
+        import polars as pl
+
+        try:
+            for piece in rows.collect_batches(chunk_size=_PIECE, maintain_order=True):
+                for at in range(0, piece.height, _PIECE):
+                    part = piece[at : at + _PIECE]
+                    yield self._predicted(part)
+                    self.rows += part.height
+                    done(part.height)
+        except pl.exceptions.PolarsError as error:
+            raise DataError(f"{file.name} cannot be read: {str(error)[:300]}") from error
+
+    def _predicted(self, part: pl.DataFrame) -> pl.DataFrame:
+        import polars as pl
+
+        try:
+            batch = self._layout.from_columns({name: column(part[name]) for name in part.columns}, part.height)
+            if self._engine is not None:
+                self._engine.refuse(batch)
+                scores = self._engine.scores(batch)
+            else:
+                scores = self._original(batch)
+        except RequestError as error:
+            first = dict(error.details[0]) if error.details else {}
+            if "record" not in first:
+                raise
+            row = self.rows + int(str(first["record"]))
+            named = f", field '{first['field']}'" if "field" in first else ""
+            raise RequestError(f"Row {row}{named}: {first['problem']}") from error
+        found = {"prediction": pl.Series(scores.values), "model_version": pl.Series([self._version] * part.height)}
+        if scores.shares is not None and scores.shares.shape[1] == len(self._classes):
+            for place, name in enumerate(self._classes):
+                found[f"probability_{name}"] = pl.Series(scores.shares[:, place])
+        return part.with_columns([values.alias(name) for name, values in found.items()])
+
+    def _original(self, batch: Any) -> Scores:
+        import numpy as np
+
+        assert self._scorer is not None
+        message = {
+            "rows": batch.rows,
+            "names": self._layout.names,
+            "matrix": batch.matrix.tobytes(),
+            "columns": batch.columns,
+        }
+        reply = self._scorer.answer(message)
+        shares = reply["shares"]
+        return Scores(
+            reply["values"], None if shares is None else np.frombuffer(shares, dtype="<f8").reshape(batch.rows, -1)
+        )
+
+    def close(self) -> None:
+        if self._scorer is not None:
+            self._scorer.close()
+
+
+def _write(pieces: Iterator[pl.DataFrame], target: Path, suffix: str) -> None:
+    """Write pieces one after the other, none of them kept."""
+    kind = _KINDS[suffix]
+    if kind in ("csv", "ndjson"):
+        with target.open("wb") as file:
+            for place, piece in enumerate(pieces):
+                if kind == "csv":
+                    piece.write_csv(file, include_header=place == 0)
+                else:
+                    piece.write_ndjson(file)
+        return
+    _write_columns(pieces, target, kind)
+
+
+def _write_columns(pieces: Iterator[pl.DataFrame], target: Path, kind: str) -> None:
+    """Parquet and Arrow: through Polars' own writer, which takes pieces as they come."""
+    from polars.io.plugins import register_io_source
+
+    first = next(pieces, None)
+    if first is None:
+        raise DataError("There are no rows to predict.")
+    opening = first
+
+    def source(
+        with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_size: int | None
+    ) -> Iterator[pl.DataFrame]:
+        yield opening
+        for piece in pieces:
+            yield piece.cast(opening.schema)
+
+    lazy = register_io_source(source, schema=opening.schema)
+    if kind == "parquet":
+        lazy.sink_parquet(target, engine="streaming")
+    else:
+        lazy.sink_ipc(target, engine="streaming")
