@@ -397,6 +397,18 @@ def test_early_stopping_ends_the_trees_where_the_model_does() -> None:
         assert compiled.graph is not None, compiled.reason
 
 
+@pytest.mark.parametrize("text", [False, True])
+def test_a_feature_of_float32_is_rounded_as_a_request_is(text: bool) -> None:
+    rows, y, _ = people()
+    rows = rows.select(pl.col("size").cast(pl.Float32), "age", *(["kind"] if text else []))
+    encode = make_column_transformer((OrdinalEncoder(), ["kind"] if text else []), remainder="passthrough")
+    found = Compiles(make_pipeline(encode, HistGradientBoostingRegressor(max_iter=30)), rows, y)
+    near = rows["size"].cast(pl.Float64) * (1 + 1e-9)
+    made = found.run(rows.with_columns(size=near))["prediction"]
+    assert found.compiled.matrix != text
+    assert made.tolist() == found.run(rows)["prediction"].tolist()
+
+
 @pytest.mark.parametrize("labels", [[False, True], ["no", "yes"], [3, 7], [0.5, 1.5]], ids=str)
 @pytest.mark.parametrize("model", [DecisionTreeClassifier(max_depth=3), LinearSVC()], ids=name_of)
 def test_labels_come_back_as_they_were(model: Any, labels: list[Any]) -> None:
@@ -681,7 +693,7 @@ def test_equal_work_gives_the_equal_bundle(tmp_path: Path) -> None:
     assert other != first
     assert manifest.compiled is not None
     assert manifest.compiled.graph is not None, manifest.compiled.reason
-    assert manifest.compiled.row_us is not None
+    assert re.match(r"Compiled: equal on 300 rows; .*; a row takes \d+ µs instead of", manifest.compiled.sentence)
     assert changed.compiled == manifest.compiled
     assert "compiled.onnx" in artifacts
 

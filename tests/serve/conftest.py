@@ -11,6 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from numbers_loop import train_numbers
 from serving import LOOP, Clock, Served, write_people
 
 from noria.loop.load import load
@@ -50,5 +51,24 @@ def steady(trained: tuple[Store, list[ModelVersion]]) -> Iterator[Served]:
     """A server of version 1 (and 2 at 0 %) that a module's tests share."""
     found = Served(*trained)
     found.deploy((1, 100.0), (2, 0.0))
+    with found.up():
+        yield found
+
+
+@pytest.fixture(scope="session")
+def numeric(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, list[ModelVersion]]]:
+    """A store of two versions that compile."""
+    store = train_numbers(tmp_path_factory.mktemp("numbers"))
+    with store.ledger.read() as db:
+        versions = db.list(ModelVersion, oldest_first=True)
+    yield store, versions
+    store.close()
+
+
+@pytest.fixture(scope="module")
+def compiled(numeric: tuple[Store, list[ModelVersion]]) -> Iterator[Served]:
+    """A server of version 1 of them."""
+    found = Served(*numeric, name="numbers")
+    found.deploy((1, 100.0))
     with found.up():
         yield found

@@ -16,6 +16,7 @@ from typing import Any
 from noria.loop.staging import worker_command
 from noria.records import Deployment, ModelVersion, Route
 from noria.serve import DataPlane, Plane
+from noria.serve.access import Keys
 from noria.serve.listen import ServerThread
 from noria.store import Store
 
@@ -86,16 +87,21 @@ class Served:
     deployments: dict[str, Deployment] = field(default_factory=dict)
     port: int = 0
     plane: Plane | None = None
+    name: str = "churn"
+    settings: dict[str, Any] = field(default_factory=dict)
+    keys: Keys = field(default_factory=Keys)
 
-    def deploy(self, *shares: tuple[int, float]) -> None:
+    def deploy(self, *shares: tuple[int, float], shadow: tuple[int, float] | None = None) -> None:
         """Serve versions in these shares; the first is the champion."""
-        former = self.deployments.get("churn")
+        former = self.deployments.get(self.name)
         routes = tuple(
             Route(number, self.versions[number - 1].bundle, "canary" if place else "champion", percent)
             for place, (number, percent) in enumerate(shares)
         )
+        if shadow is not None:
+            routes += (Route(shadow[0], self.versions[shadow[0] - 1].bundle, "shadow", shadow[1]),)
         revision = former.revision + 1 if former else 1
-        self.deployments["churn"] = Deployment("churn", revision, datetime.now(UTC), routes)
+        self.deployments[self.name] = Deployment(self.name, revision, datetime.now(UTC), routes)
 
     def until(self, holds: Callable[[], bool]) -> None:
         """Wait for something to become true."""
@@ -112,11 +118,22 @@ class Served:
             raw = response.read()
         finally:
             connection.close()
-        text = raw.decode()
+        text = raw.decode("latin-1")
         assert "Traceback" not in text
         assert "/tmp/" not in text
         assert str(self.store.folder) not in text
-        return Reply(response.status, json.loads(raw) if raw else None, dict(response.getheaders()))
+        kind = response.getheader("content-type", "")
+        return Reply(response.status, json.loads(raw) if raw and "json" in kind else raw, dict(response.getheaders()))
+
+    def request_raw(self, method: str, path: str, body: bytes, **headers: str) -> Reply:
+        """As `request`, the body as it came."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            connection.request(method, path, body, headers)
+            response = connection.getresponse()
+            return Reply(response.status, response.read(), dict(response.getheaders()))
+        finally:
+            connection.close()
 
     def post(self, path: str, body: Any) -> Reply:
         return self.request("POST", path, json.dumps(body).encode())
@@ -126,8 +143,9 @@ class Served:
 
     @contextmanager
     def up(self) -> Iterator[Served]:
-        plane = Plane(self.store, Clock(), worker_command(self.store), lambda: dict(self.deployments), refresh_s=0.05)
-        with ServerThread(DataPlane(plane)) as server:
+        read = lambda: dict(self.deployments)  # noqa: E731
+        plane = Plane(self.store, Clock(), worker_command(self.store), read, refresh_s=0.05, **self.settings)
+        with ServerThread(DataPlane(plane, keys=self.keys)) as server:
             self.port, self.plane = server.port, plane
             yield self
 

@@ -273,6 +273,20 @@ def reject(
 
 
 @application.command()
+def rollback(
+    to: Annotated[int | None, typer.Option(help="The former champion to put back; the last by default.")] = None,
+    loop: LoopName = None,
+    store: StoreFolder = None,
+    by: Annotated[str | None, typer.Option(help="Who asks; your user name by default.")] = None,
+    comment: str = "",
+) -> None:
+    """Take back what was deployed last: the version on its way, or else the champion for the one before."""
+    from noria.cli.rolling_back import roll_back_to
+
+    roll_back_to(store, loop, to, by=by, comment=comment)
+
+
+@application.command()
 def why(
     step: Annotated[str, typer.Argument(help="A step: the name of your function, or 'bundle'.")],
     loop: LoopName = None,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from noria.cli.child import end_with_parent
+from noria.cli.crashing import roll_back_crashed
 from noria.cli.logs import configure
 from noria.cli.targets import Target, parse_target, resolve
 from noria.errors import NoriaError
@@ -55,15 +56,8 @@ class _Served:
 
     def crashing(self, loop: str, version: int, reason: str) -> None:
         """Put the version before back in service, if this server follows the deployment."""
-        from noria.deploy.rollout import roll_back
-
-        if self._target.alias is not None or self._target.version is not None:
-            return
-        why = f"Version {version} keeps crashing: {reason}."
-        try:
-            self._store.ledger.write(lambda tx: roll_back(tx, loop, self._clock.now(), why))
-        except NoriaError as error:
-            _log.error("version %d of %s cannot be rolled back: %s", version, loop, error)
+        if self._target.alias is None and self._target.version is None:
+            roll_back_crashed(self._store, self._clock.now(), loop, version, reason)
 
 
 def main(given: str, fd: int) -> int:

@@ -14,9 +14,9 @@ import sys
 import tempfile
 import time
 
+from noria.cli.compaction import Compaction
+
 _DRAIN_SECONDS = 45.0
-_COMPACT_SECONDS = 30.0
-_COMPACT_BYTES = 32 * 2**20
 _DEATHS, _DEATHS_SECONDS = 5, 60.0
 
 
@@ -49,8 +49,8 @@ class _Supervisor:
         self._folder = tempfile.mkdtemp(prefix="noria-serve-")
         count = int(str(settings["workers"]))
         self._workers = [_Worker(settings, number, fd, self._folder) for number in range(count)]
-        self._compactor: subprocess.Popen[bytes] | None = None
-        self._compacted = time.monotonic()
+        self._compaction = Compaction(str(settings["store"]))
+        self._began = time.monotonic()
         self._told = 0
 
     def _signalled(self, number: int, frame: object) -> None:
@@ -77,34 +77,15 @@ class _Supervisor:
             code = worker.process.poll() if worker.process is not None else None
             if code is None:
                 continue
-            if code == 1 and not worker.deaths and time.monotonic() - self._compacted < 20:
+            if code == 1 and not worker.deaths and time.monotonic() - self._began < 20:
                 return 1  # it said why it cannot begin
             if worker.keeps_dying():
                 print(f"Error: a process keeps dying (status {code}); stopping.", file=sys.stderr)
                 return 1
             print(f"A process ended (status {code}); starting it again.", file=sys.stderr)
             worker.start()
-        if self._compactor is not None and self._compactor.poll() is not None:
-            self._compactor = None
-        if self._compactor is None and time.monotonic() - self._compacted > _COMPACT_SECONDS:
-            self._compacted = time.monotonic()
-            if self._uncompacted() > _COMPACT_BYTES:
-                self._compactor = subprocess.Popen(
-                    [sys.executable, "-m", "noria.cli.compactor", str(self._settings["store"])],
-                    stdin=subprocess.DEVNULL,
-                    start_new_session=True,
-                )
+        self._compaction.tick()
         return 0
-
-    def _uncompacted(self) -> int:
-        total = 0
-        try:
-            with os.scandir(os.path.join(str(self._settings["store"]), "predictions", "segments")) as found:  # noqa: PTH118
-                for entry in found:
-                    total += entry.stat().st_size
-        except OSError:
-            return 0
-        return total
 
     def _stop(self) -> None:
         """Let each finish what it has; from now on only they take connections, and soon they do not either."""
@@ -122,9 +103,7 @@ class _Supervisor:
             if process.poll() is None:
                 process.kill()
             process.wait()
-        if self._compactor is not None:
-            self._compactor.terminate()  # it can be ended anywhere
-            self._compactor.wait()
+        self._compaction.stop()
 
 
 if __name__ == "__main__":

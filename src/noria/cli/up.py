@@ -18,6 +18,7 @@ from types import FrameType
 
 from rich.console import Console
 
+from noria.cli.compaction import Compaction
 from noria.cli.declared import load_sound
 from noria.cli.places import store_folder
 from noria.errors import Conflict
@@ -125,6 +126,7 @@ class _Supervisor:
         self._controller = Child("controller", [*module, "noria.cli.controller_process", str(file), str(folder), lease])
         self._keeper = keeper
         self._console = console
+        self._compaction = Compaction(str(folder))
         self._stop = threading.Event()
         self._hurry = False
 
@@ -143,6 +145,7 @@ class _Supervisor:
             self._console.print("Stopping: requests in flight are finished first.")
             self._controller.stop(0.1 if self._hurry else 10)
             self._server.stop(0.1 if self._hurry else _DRAIN_SECONDS)
+            self._compaction.stop()
             for number, handler in before.items():
                 signal.signal(number, handler)
         return status
@@ -150,6 +153,7 @@ class _Supervisor:
     def _watch(self) -> int:
         """Wait for the end; returns the exit status."""
         while not self._stop.wait(0.2):
+            self._compaction.tick()
             if self._keeper.lost:
                 self._console.print(self._keeper.lost, style="red", markup=False)
                 return 1

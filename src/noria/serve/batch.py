@@ -21,6 +21,7 @@ Matrix = NDArray[np.float64]
 Column = Sequence[Any] | NDArray[Any]
 """One value a row: plain JSON values, or an array of numbers."""
 
+NEVER_MISSING = "is missing (null or NaN), as it never was in training"
 _REPORTED = 100
 _EXACT = 2.0**53
 _WHOLE = frozenset(("Int8", "Int16", "Int32", "Int64", "Int128", "UInt8", "UInt16", "UInt32", "UInt64"))
@@ -89,6 +90,7 @@ class Layout:
         self.plain = self.names == self.required  # all that is needed fits the matrix
         self._places = {name: place for place, name in enumerate(self.names)}
         self._whole = np.array([place for place, field in enumerate(numeric) if field.dtype in _WHOLE], dtype=np.intp)
+        self._filled = np.array([not field.nullable for field in numeric], dtype=bool)
         self._has_whole = bool(self._whole.size)
         self._low = np.array([_range(field.dtype)[0] for field in numeric])
         self._high = np.array([_range(field.dtype)[1] for field in numeric])
@@ -121,6 +123,10 @@ class Layout:
         whole = math.isfinite(np.add.reduce(matrix, axis=None))
         if not whole and np.isinf(matrix).any():
             self._complain(matrix, np.isinf(matrix), "{} is not a finite number")
+        if not whole:
+            empty = np.isnan(matrix) & self._filled
+            if empty.any():
+                self._complain(matrix, empty, NEVER_MISSING)
         if self._has_whole:
             part = matrix[:, self._whole]
             if (np.floor(part) != part).any():
@@ -283,7 +289,9 @@ class Layout:
 
     def _other(self, values: Column, field: Field, problems: list[dict[str, object]]) -> list[Any]:
         found: list[Any] = values.tolist() if isinstance(values, np.ndarray) else list(values)
-        kinds = set(map(type, found)) - {type(None)}
+        kinds = set(map(type, found))
+        if not field.required or field.nullable:
+            kinds.discard(type(None))
         if field.dtype in _TEXT and kinds <= {str}:
             if all(value is None or (len(value) <= _LONGEST_TEXT and value.isascii()) for value in found):
                 return found
@@ -293,10 +301,10 @@ class Layout:
             return [bool(value) for value in found]
         check = checker(field.dtype)
         for row, value in enumerate(found):
-            if value is None:
-                continue
-            if isinstance(value, float) and math.isnan(value):
+            if value is None or (isinstance(value, float) and math.isnan(value)):
                 found[row] = None
+                if field.required and not field.nullable:
+                    problems.append({"record": row, "field": field.name, "problem": NEVER_MISSING})
                 continue
             _, problem = check(value)
             if problem:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -105,7 +105,7 @@ def convert(subject: Subject, *, label: bool, ending: str = "as it is") -> bytes
     graph = Graph()
     names = subject.names
     table = graph.take_matrix(names) if subject.is_matrix else graph.take_columns(names, subject.texts)
-    found = _answer(graph, subject, table, ending)
+    found = _answer(graph, subject, _narrowed(graph, table, subject), ending)
     outputs: dict[str, tuple[str, int, list[int | None]]] = {}
     if found.number is not None:
         number = graph.add("Reshape", found.number, np.array([-1]))
@@ -116,6 +116,24 @@ def convert(subject: Subject, *, label: bool, ending: str = "as it is") -> bytes
     if found.number is None and (label or found.shares is None):
         outputs["prediction"] = _label(graph, found)
     return graph.finish(outputs)
+
+
+def _narrowed(graph: Graph, table: Table, subject: Subject) -> Table:
+    """Columns of float32 rounded to it, as they are for the model when a request comes."""
+    narrow = [kind == "Float32" for _, kind in subject.features]
+    if not any(narrow):
+        return table
+    if not subject.is_matrix:
+        pairs = zip(table.columns, narrow, strict=True)
+        made = [replace(one, tensor=_rounded(graph, one.tensor)) if is_narrow else one for one, is_narrow in pairs]
+        return Table(tuple(made), table.names)
+    x = table.columns[0].tensor
+    tensor = _rounded(graph, x) if all(narrow) else graph.add("Where", np.array([narrow]), _rounded(graph, x), x)
+    return Table(tuple(replace(one, tensor=tensor) for one in table.columns), table.names)
+
+
+def _rounded(graph: Graph, tensor: str) -> str:
+    return graph.double(graph.cast(tensor, TensorProto.FLOAT))
 
 
 def _label(graph: Graph, found: Answer) -> tuple[str, int, list[int | None]]:

@@ -16,7 +16,7 @@ __all__ = ["EQUAL_OR_LESS", "LESS", "MEMBER", "Ensemble", "Tree"]
 EQUAL_OR_LESS, LESS, MEMBER = 0, 1, 6
 _SUM = 1
 _NONE = [0.5]  # members are whole numbers, and the operator takes no empty set
-_MOST_NODES = 5_000_000
+_MOST_NODES = 2_000_000
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["as_feed", "as_frame", "extremes", "strange", "without"]
 
 _LARGE = 1e30
+_ROUND = 1e6
 _WHOLE = 2**53
 
 
@@ -85,8 +86,10 @@ def extremes(rows: pl.DataFrame) -> pl.DataFrame:
 
 def _bounds(kind: pl.DataType) -> tuple[float, float]:
     """Numbers that are large for the type, and that no library rounds away."""
-    if kind.is_float() or kind.is_decimal():
+    if kind.is_float():
         return -_LARGE, _LARGE
+    if kind.is_decimal():
+        return -_ROUND, _ROUND
     bits = int(str(kind).lstrip("UInt"))
     if kind.is_signed_integer():
         return max(-(2 ** (bits - 1)), -_WHOLE), min(2 ** (bits - 1) - 1, _WHOLE)

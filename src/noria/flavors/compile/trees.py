@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import TensorProto
 
 from noria.flavors.compile.ensemble import Ensemble, Tree
 from noria.flavors.compile.graph import Graph, NotCompiled, Table
@@ -42,18 +43,36 @@ def forest(graph: Graph, model: Any, table: Table) -> Answer:
         for tree in trees:
             ensemble.add(_tree(tree, np.asarray(tree.value)[:, 0, 0]))
         return Answer(number=graph.add("Div", ensemble.into(graph, x), float(len(trees))))
-    count = len(model.classes_)
-    targets = [1] if count == 2 else list(range(count))
-    ensemble = Ensemble(len(targets))
-    for tree in trees:
-        values = np.asarray(tree.value)[:, 0, :]
-        values = values / values.sum(axis=1, keepdims=True)
-        for place, target in enumerate(targets):
-            ensemble.add(_tree(tree, values[:, target]), place)
-    sums = ensemble.into(graph, x)
-    if count == 2:  # so that votes that are equal stay equal
+    classes = shares_of(model)
+    if len(classes) == 2:  # so that votes that are equal stay equal
+        ensemble = Ensemble()
+        for tree in trees:
+            ensemble.add(_tree(tree, _fractions(tree)[:, 1]))
+        sums = ensemble.into(graph, x)
         sums = graph.add("Concat", graph.add("Sub", float(len(trees)), sums), sums, axis=1)
-    return Answer(shares=graph.add("Div", sums, float(len(trees))), classes=shares_of(model))
+    else:
+        sums = _votes(graph, x, trees)
+    return Answer(shares=graph.add("Div", sums, float(len(trees))), classes=classes)
+
+
+def _fractions(tree: Any) -> NDArray[np.float64]:
+    values = np.asarray(tree.value)[:, 0, :]
+    return np.asarray(values / values.sum(axis=1, keepdims=True), dtype=np.float64)
+
+
+def _votes(graph: Graph, x: str, trees: list[Any]) -> str:
+    """The sums of several classes' fractions: each tree is walked once, and gives the number of its leaf."""
+    ensemble, fractions, start = Ensemble(len(trees)), [], 0
+    for place, tree in enumerate(trees):
+        leaf = np.asarray(tree.children_left) < 0
+        numbers = np.zeros(leaf.size)
+        numbers[leaf] = start + np.arange(leaf.sum())
+        start += int(leaf.sum())
+        fractions.append(_fractions(tree)[leaf])
+        ensemble.add(_tree(tree, numbers), place)
+    leaves = graph.cast(ensemble.into(graph, x), TensorProto.INT64)
+    found = graph.add("Gather", np.vstack(fractions), leaves, axis=0)
+    return graph.add("ReduceSum", found, np.array([1]), keepdims=0)
 
 
 def boosted(graph: Graph, model: Any, table: Table) -> Answer:

@@ -27,9 +27,11 @@ def compile_and_compare(
     subject: Subject, predictor: Predictor, rows: pl.DataFrame, put: Callable[[bytes], str]
 ) -> Compiled:
     """See `noria.flavors.compile.compile_model`; may raise anything."""
+    from polars import selectors
+
     tolerance = subject.tolerance
     try:
-        rows = rows.select(subject.names)
+        rows = rows.select(subject.names).with_columns(selectors.float().fill_nan(None))
         graph, both, found = _first_equal(subject, predictor, rows)
     except NotCompiled as error:
         return Compiled(None, f"not compiled: {error}")

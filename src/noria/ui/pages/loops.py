@@ -8,6 +8,7 @@ import msgspec
 
 from noria.records import Alert, AuditEntry, Route
 from noria.ui.ask import Ask, href
+from noria.ui.pages.rollout import CanaryStep, canary_steps
 from noria.ui.pages.turns import Leg, legs
 from noria.ui.pages.wheel import Bucket, Standing, buckets, stand
 
@@ -40,6 +41,7 @@ class TurnCard(msgspec.Struct, frozen=True):
     reason: str
     outcome: str
     legs: list[Leg]
+    canary: list[CanaryStep]
 
 
 class LoopPage(msgspec.Struct, frozen=True):
@@ -90,6 +92,7 @@ def _turn(ask: Ask, now: Standing) -> TurnCard | None:
         reason=turn.reason,
         outcome=turn.outcome,
         legs=legs(turn, entries, now.loop.plan),
+        canary=canary_steps(ask.db, turn),
     )
 
 

@@ -132,7 +132,7 @@ def _alarms(alerts: list[Alert], loop: str) -> list[Marker]:
 
 
 def promotions(deployments: list[Deployment]) -> list[Marker]:
-    """A mark wherever another version became champion, and wherever a canary was taken back."""
+    """A mark wherever another version became champion, was put back, or a canary was taken back."""
     found = []
     champion: int | None = None
     canary: int | None = None
@@ -140,7 +140,9 @@ def promotions(deployments: list[Deployment]) -> list[Marker]:
         leading, beside = deployment.route("champion"), deployment.route("canary")
         number = leading.version if leading else None
         x, day = seconds(deployment.since), say.day(deployment.since)
-        if number is not None and number != champion:
+        if number is not None and champion is not None and number < champion:
+            found.append(Marker(x, "rollback", f"v{number} back", f"{day}: v{number} was put back for v{champion}"))
+        elif number is not None and number != champion:
             text = f"{day}: v{number} became champion" + (f" after v{champion}" if champion else "")
             found.append(Marker(x, "promotion", f"v{number}", text))
         elif canary is not None and beside is None:

@@ -12,6 +12,7 @@ from noria.errors import NotFound
 from noria.records import Alert, AuditEntry, Run, Turn, TurnState, ValidationReport
 from noria.ui import format as say
 from noria.ui.ask import PAGE, Ask, approval_role, href, policies, policy_kind
+from noria.ui.pages.rollout import CanaryStep, canary_steps
 
 _PATH = (
     TurnState.ordered,
@@ -64,6 +65,7 @@ class TurnPage(msgspec.Struct, frozen=True):
     run: Run | None
     report: ValidationReport | None
     alert: Alert | None
+    canary: list[CanaryStep]
 
 
 def turns(ask: Ask) -> TurnsPage:
@@ -95,6 +97,7 @@ def turn(ask: Ask) -> TurnPage:
         run=ask.db.find(Run, id=found.run, loop=loop.name) if found.run else None,
         report=ask.db.find(ValidationReport, id=found.report, loop=loop.name) if found.report else None,
         alert=ask.db.find(Alert, id=found.alert, loop=loop.name) if found.alert else None,
+        canary=canary_steps(ask.db, found),
     )
 
 

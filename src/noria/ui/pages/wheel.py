@@ -187,6 +187,11 @@ def _deploy(now: Standing) -> Bucket:
             f"v{canary.version} {beside}",
             _address(now, "models", canary.version),
         )
+    shadow = deployment.route("shadow")
+    if shadow is not None:
+        beside = f"asked along with v{champion.version}" if champion else "asked along"
+        link = _address(now, "models", shadow.version)
+        return Bucket("deploy", "running", f"v{shadow.version} as shadow", beside, link)
     served = champion or deployment.routes[0]
     return Bucket(
         "deploy",
