@@ -128,6 +128,23 @@ def test_a_canary_killed_at_a_boundary_is_finished_by_the_next_life(
     store.close()
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("state", ["canary", "canary#2", "promoted"])
+def test_a_shadow_killed_at_a_boundary_is_finished_by_the_next_life(
+    with_champion: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, when: str
+) -> None:
+    monkeypatch.setenv("SHADOW", "1h")
+    shutil.copytree(with_champion, tmp_path, dirs_exist_ok=True)
+    assert live(tmp_path, f"{when} {state}", 0.01) == "killed"
+    finish(tmp_path, 0.01)
+    store = open_store(tmp_path / "store")
+    with store.ledger.read() as db:
+        check_once(db, 2)
+        steps = [d.step for d in db.list(Deployment, oldest_first=True)]
+    store.close()
+    assert steps == [None, -1, 0, None]
+
+
 @pytest.mark.parametrize("seconds", [1.5, 2.5, 4.0])
 def test_a_turn_killed_in_the_middle_of_its_work_is_finished_by_the_next_life(
     prepared: Path, tmp_path: Path, seconds: float

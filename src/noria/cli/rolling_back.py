@@ -22,7 +22,8 @@ def roll_back_to(store: Path | None, loop: str | None, to: int | None, *, by: st
             before = current(db, name)
         made = kept.ledger.write(lambda tx: roll_back(tx, name, SystemClock().now(), reason, to=to, by=who))
     serving = made.routes[0].version
-    was = {route.version for route in before.routes} if before is not None else set()
-    out = " and ".join(f"version {number}" for number in sorted(was - {serving}))
-    print(f"Version {serving} of '{name}' serves all traffic" + (f"; {out} was taken out." if out else "."))
+    routes = before.routes if before is not None else ()
+    out = [f"version {number}" for number in sorted({route.version for route in routes} - {serving})]
+    were = "were" if len(out) > 1 else "was"
+    print(f"Version {serving} of '{name}' serves all traffic; {' and '.join(out)} {were} taken out.")
     print("Running servers follow by themselves. What was taken out is rejected: 'noria models' says why.")

@@ -1,4 +1,6 @@
-"""A small loop with approval and canary, for the fault tests."""
+"""A small loop with approval and canary (a shadow first if SHADOW says how long), for the fault tests."""
+
+import os
 
 import polars as pl
 from sklearn.linear_model import LogisticRegression
@@ -23,7 +25,7 @@ loop = Loop(
     split=RandomSplit(test=0.3),
     gates=(AtLeast("roc_auc", 0.5), BeatsChampion("roc_auc", by=-0.5)),
     approval=Approval(role="owner", within="3d"),
-    deploy=Canary(steps=(20, 100), hold="1h", min_requests=5),
+    deploy=Canary(steps=(20, 100), hold="1h", min_requests=5, shadow=os.environ.get("SHADOW")),
     monitor=(Performance("roc_auc", window="1d"),),
     retrain=(Every("30d"), OnAlarm(cooldown="1h")),
 )
