@@ -65,9 +65,7 @@ def test_it_takes_back_what_is_on_its_way_then_goes_to_the_champion_before(
     ]
 
 
-def test_it_goes_to_the_version_named_past_what_is_on_its_way(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_it_goes_to_the_version_named_past_what_is_on_its_way(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     roll_back_to(folder, "churn", 1, by="ann", comment="")
     said = capsys.readouterr().out
     assert said.startswith("Version 1 of 'churn' serves all traffic; version 2 and version 3 were taken out.")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent / "compat"))
 
 from numbers_loop import train_numbers
 from serving import LOOP, Clock, Served, write_people

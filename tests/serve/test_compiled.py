@@ -22,8 +22,8 @@ from noria.serve.native import NativeEngine
 from noria.store import Store
 from noria.store.ports import ApiKey
 
-ROWS = [[0.25, 3.0, 0.5], [0.75, 9.0, -0.5], [0.5, 0.0, None]]
-RECORDS = [dict(zip("abc", row, strict=True)) for row in ROWS]
+ROWS: list[list[Any]] = [[0.25, 3.0, 0.5], [0.75, 9.0, -0.5], [0.5, 0.0, None]]
+RECORDS: list[dict[str, Any]] = [dict(zip("abc", row, strict=True)) for row in ROWS]
 
 
 @pytest.fixture(scope="module")
@@ -364,8 +364,8 @@ def test_a_shadow_is_asked_too_and_compared(numeric: tuple[Store, list[ModelVers
 
 def test_a_trace_id_is_kept(compiled: Served) -> None:
     trace = "0af7651916cd43dd8448eb211c80319c"
-    header = {"traceparent": f"00-{trace}-b7ad6b7169203331-01"}
-    reply = compiled.request("POST", "/v2/models/numbers/infer", json.dumps(matrix(ROWS)).encode(), **header)
+    sent, body = f"00-{trace}-b7ad6b7169203331-01", json.dumps(matrix(ROWS)).encode()
+    reply = compiled.request("POST", "/v2/models/numbers/infer", body, traceparent=sent)
     first = reply.body["parameters"]["prediction_ids"].split(",")[0]
     assert compiled.store.predictions.find(first)[0].trace == trace
     odd = compiled.request("POST", "/v2/models/numbers/infer", json.dumps(matrix(ROWS)).encode(), traceparent="x")

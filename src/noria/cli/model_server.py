@@ -26,6 +26,7 @@ from noria.serve import DataPlane, Plane
 from noria.serve.access import Keys
 from noria.serve.address import is_loopback
 from noria.serve.control import Control
+from noria.serve.grpc import GrpcServer
 from noria.serve.listen import run
 from noria.store import Store, open_store
 from noria.store.ports import ApiKey
@@ -91,6 +92,17 @@ def main(given: str, fd: int) -> int:
     data = DataPlane(plane, keys=keys, bound=settings["host"] if loopback else None)
     first = settings["number"] == 0
 
+    grpc: list[GrpcServer] = []
+
+    async def begin() -> None:
+        if settings["grpc_port"] is not None:
+            grpc.append(GrpcServer(data, settings["host"], settings["grpc_port"]))
+            settings["grpc_port"] = await grpc[0].start()
+
+    async def end() -> None:
+        for one in grpc:
+            await one.stop(30.0)
+
     def ready() -> None:
         if settings["workers"] > 1:
             asyncio.get_running_loop().create_task(_publish(data, control))
@@ -98,7 +110,7 @@ def main(given: str, fd: int) -> int:
             _say(settings, data)
 
     try:
-        run(None, data, listening, ready, grace=settings["grace"])
+        run(None, data, listening, ready, grace=settings["grace"], beside=(begin, end))
     except NoriaError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
@@ -125,6 +137,8 @@ def _say(settings: Mapping[str, Any], data: DataPlane) -> None:
         print(f"{name} version {route.version}, {how}, at {address}  (Ctrl-C stops)", file=sys.stderr)
         print(f"  records  POST {address}/predict/{name}", file=sys.stderr)
         print(f"  tensors  POST {address}/v2/models/{name}/infer", file=sys.stderr)
+    if settings["grpc_port"] is not None:
+        print(f"  gRPC     {settings['host']}:{settings['grpc_port']}", file=sys.stderr)
     print(f"  MLflow   POST {address}/invocations", file=sys.stderr, flush=True)
 
 

@@ -50,6 +50,9 @@ def predict_file(model: str, file: Path, out: Path | None, store: Path | None) -
         raise DataError(f"{target.name}: give a name that ends in {', '.join(_KINDS)}.")
     temporary = target.with_name(f".{target.name}.part")
     console = Console(stderr=True, highlight=False)
+    total = _height(rows, file)
+    if total == 0:
+        raise DataError(f"{file.name} has no rows to predict.")
     with opened(store) as kept:
         with kept.ledger.read() as db:
             version = version_of(db, parse_target(model))
@@ -57,7 +60,7 @@ def predict_file(model: str, file: Path, out: Path | None, store: Path | None) -
         began = time.monotonic()
         try:
             with _bar(console) as progress:
-                task = progress.add_task(f"{version.loop} version {version.version}", total=_height(rows, file))
+                task = progress.add_task(f"{version.loop} version {version.version}", total=total)
                 pieces = scorer.over(rows, file, lambda done: progress.update(task, advance=done))
                 _write(pieces, temporary, target.suffix.lower())
             temporary.replace(target)

@@ -9,7 +9,16 @@ from collections.abc import Mapping, Sequence
 from math import ceil, floor, isfinite, sqrt
 from typing import Any
 
-__all__ = ["agreement", "errors", "latency", "latency_facts", "loss", "requests_and_errors", "sure_share"]
+__all__ = [
+    "agreement",
+    "errors",
+    "latencies",
+    "latency",
+    "latency_facts",
+    "loss",
+    "requests_and_errors",
+    "sure_share",
+]
 
 Facts = Mapping[str, Any]
 

@@ -24,7 +24,7 @@ import logging
 import re
 import time
 import zlib
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from functools import cache
 from importlib.metadata import version as package_version
 from typing import Any
@@ -138,7 +138,7 @@ class DataPlane:
             if quick is not None and request.method == "POST" and b"content-encoding" not in headers:
                 found = self._infer(quick[0], quick[1], request)
             else:
-                found = self._route(request)
+                found = self.route(request)
         except Exception as error:  # noqa: BLE001 - the edge: a fault of ours must not reach the client as a trace
             return self._refuse(request, error)
         if isinstance(found, Reply):
@@ -172,7 +172,12 @@ class DataPlane:
 
     # routes
 
-    def _route(self, request: Request) -> Found:
+    def route(self, request: Request) -> Found:
+        """What an address answers.
+
+        Raises:
+            NoriaError: what a client is told; see `refusal`.
+        """
         if b"content-encoding" in request.headers:
             request.body = _inflated(request.body, request.headers[b"content-encoding"])
         parts = request.parts
@@ -338,20 +343,31 @@ class DataPlane:
     def _asked(self, model: str, version: int | None, batch: Batch, request: Request, finish: Finish) -> Found:
         """The batch's answers, on whichever wire ``finish`` writes."""
         headers, deadline = request.headers, None
-        trace = headers.get(b"traceparent")
-        if trace is not None:
-            matched = _TRACE.fullmatch(trace)
-            trace = matched.group(1) if matched else None
         limit = headers.get(b"x-request-timeout-ms")
         if limit is not None:
             if not limit.isdigit() or len(limit) > 9:
                 raise RequestError("X-Request-Timeout-Ms must be a whole number of milliseconds.")
             deadline = time.monotonic() + int(limit) / 1000
-        named = trace.decode() if trace is not None else None
-        found = self.plane.predict(model, batch, version=version, trace=named, deadline=deadline)
+        trace = self.trace(headers) if b"traceparent" in headers else None
+        found = self.plane.predict(model, batch, version=version, trace=trace, deadline=deadline)
         if isinstance(found, Answered):
             return finish(found)
         return _finished(found, finish)
+
+    @staticmethod
+    def trace(headers: Mapping[bytes, bytes]) -> str | None:
+        """The trace id of a W3C ``traceparent``, if there is a whole one."""
+        matched = _TRACE.fullmatch(headers.get(b"traceparent", b""))
+        return matched.group(1).decode() if matched else None
+
+    @staticmethod
+    def version(text: str | None) -> int | None:
+        """A version as a client writes it.
+
+        Raises:
+            NotFound: it is no number.
+        """
+        return _version(text)
 
     def _stats(self, model: str, version: int | None = None) -> list[dict[str, Any]]:
         found = []

@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,7 +21,9 @@ from noria.serve.protocol import Front, Limits
 __all__ = ["ServerThread", "run"]
 
 _DRAIN_SECONDS = 30.0
+Beside = tuple[Callable[[], Awaitable[None]], Callable[[], Awaitable[None]]]
 _QUIET_SECONDS = 0.5
+_HOLD_SECONDS = 0.15
 
 
 class _Server(uvicorn.Server):
@@ -102,6 +104,7 @@ async def _serve(
     ready: Callable[[_Stop], None],
     grace: float,
     limits: Limits | None,
+    beside: Beside | None = None,
 ) -> None:
     pages = _Pages(app) if app is not None else None
     front = (
@@ -112,11 +115,15 @@ async def _serve(
     stop = _Stop()
     try:
         await data.plane.start()
+        if beside is not None:
+            await beside[0]()
         server = await asyncio.get_running_loop().create_server(front.protocol, sock=listening, backlog=2048)
         front.start()
         ready(stop)
         await stop.wait()
         await _drain(data, front, server, stop, grace)
+        if beside is not None:
+            await beside[1]()
         if pages is not None and not stop.hurry:
             await pages.stop()
     finally:
@@ -127,14 +134,20 @@ async def _serve(
 async def _drain(data: DataPlane, front: Front, server: asyncio.AbstractServer, stop: _Stop, grace: float) -> None:
     """Stop so that no request is lost.
 
-    First say "not ready" and end each connection with its next answer, while new ones are still taken; then take no
-    more; then wait until every connection has been quiet for a while, since a request may be on its way.
+    First say "not ready" and end each connection with its next answer, while new ones are still taken. Then take no
+    more: a connection that the system has accepted and this process has not would be lost, so answers are held back for
+    a moment, in which callers that wait for one do not connect again, and those that were about to are let in. Then
+    wait until every connection has been quiet for a while, since a request may be on its way.
     """
     data.draining = front.draining = True
     end = time.monotonic() + grace
     while time.monotonic() < end and not stop.hurry:
         await asyncio.sleep(0.02)
+    if grace and not stop.hurry:
+        front.hold(True)
+        await asyncio.sleep(_HOLD_SECONDS)
     server.close()
+    front.hold(False)
     end = time.monotonic() + _DRAIN_SECONDS
     while front.connections and time.monotonic() < end and not stop.hurry:
         now = time.monotonic()
@@ -152,6 +165,7 @@ def run(
     *,
     grace: float = 1.0,
     limits: Limits | None = None,
+    beside: Beside | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM; requests in flight are finished first.
 
@@ -164,6 +178,7 @@ def run(
         grace: seconds after the signal in which new connections are still taken, so that callers can be told to
             go elsewhere.
         limits: what a client may ask for.
+        beside: started after the models and stopped before them, such as another wire.
     """
 
     def begin(stop: _Stop) -> None:
@@ -174,7 +189,7 @@ def run(
 
     with _runner() as runner:
         if data is not None:
-            runner.run(_serve(data, app, listening, begin, grace, limits))
+            runner.run(_serve(data, app, listening, begin, grace, limits, beside))
         elif app is not None:
             runner.run(_serve_pages(app, listening, ready))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noria.errors import ModelError, RequestError
-from noria.records import BundleManifest
+from noria.records import MISSING_TEXT, BundleManifest
 from noria.serve.batch import Batch, Layout, problem_error
 from noria.serve.engine import Overloaded, Scores, TooLate
 
@@ -66,6 +67,7 @@ class NativeEngine:
         signature = manifest.signature
         self._classes = signature.classes
         self._features = tuple(name for name, _ in signature.features)
+        self._texts = {given.name: given.type == "tensor(string)" for given in self._session.get_inputs()}
         self._matrix = manifest.compiled.matrix
         self._direct = self._matrix and self._features == layout.names
         self._refused = np.array([name not in manifest.compiled.nulls for name in layout.names], dtype=bool)
@@ -140,26 +142,40 @@ class NativeEngine:
                 ]
                 found = [np.concatenate(piece) for piece in zip(*pieces, strict=True)]
         except Exception as error:
-            raise ModelError(f"The model failed: {type(error).__name__}: {str(error)[:200]}") from error
+            if rows == 1:
+                raise _refused([0], 1) from error
+            raise self._blame(batch, error) from error
         if rows > 1:
             self._row_seconds += 0.05 * ((time.perf_counter() - started) / rows - self._row_seconds)
         return self._plain(dict(zip(self._outputs, found, strict=True)), rows)
 
+    def _blame(self, batch: Batch, error: Exception) -> RequestError | ModelError:
+        """The rows the graph fails on even alone: their fault, as it takes its own sample."""
+        wrong = []
+        for row in range(min(batch.rows, 1000)):
+            one = batch.take([row])
+            feed = {"x": one.matrix} if self._direct else self._feed(one)
+            try:
+                self._call(self._outputs, feed, None)
+            except Exception:  # noqa: BLE001 - whatever it says, the row is refused
+                wrong.append(row)
+        if wrong:
+            return _refused(wrong, batch.rows)
+        return ModelError(f"The model failed: {type(error).__name__}: {str(error)[:200]}")
+
     def _plain(self, outputs: dict[str, NDArray[Any]], rows: int) -> Scores:
         shares = outputs.get("probabilities")
         given = outputs.get("prediction")
+        if shares is not None and not math.isfinite(np.add.reduce(shares, axis=None)):
+            raise _refused(np.flatnonzero(~np.isfinite(shares).all(axis=1)).tolist(), rows)
         if shares is not None and shares.shape != (rows, len(self._classes)):
             raise ModelError(f"The model returned probabilities of shape {shares.shape} for {rows} rows.")
         if given is not None:
             values = given.ravel().tolist()
             if len(values) != rows:
                 raise ModelError(f"The model returned {len(values)} predictions for {rows} rows.")
-            if not self._classes and given.dtype.kind == "f" and not np.isfinite(given).all():
-                row = int(np.flatnonzero(~np.isfinite(given.ravel()))[0])
-                raise RequestError(
-                    f"1 of {rows} records cannot be predicted.",
-                    [{"record": row, "problem": f"The model predicted {values[row]}, which is not a number."}],
-                )
+            if given.dtype.kind == "f" and not np.isfinite(given).all():
+                raise _refused(np.flatnonzero(~np.isfinite(given.ravel())).tolist(), rows)
         elif shares is not None:
             if rows == 1:
                 (one,) = shares.tolist()
@@ -180,8 +196,10 @@ class NativeEngine:
                 found[name] = batch.matrix[:, places[name]]
                 continue
             values = batch.columns[name]
-            text = any(isinstance(value, str) for value in values)
-            found[name] = np.array(values, dtype=object if text else np.float64)
+            if self._texts[name]:
+                found[name] = np.array([MISSING_TEXT if value is None else value for value in values], dtype=object)
+            else:
+                found[name] = np.array([math.nan if value is None else value for value in values], dtype=np.float64)
         if self._matrix:
             return {"x": np.column_stack(list(found.values())).astype(np.float64, copy=False)}
         return {name: np.ascontiguousarray(values).reshape(-1, 1) for name, values in found.items()}
@@ -201,6 +219,14 @@ class NativeEngine:
             await asyncio.sleep(0.005)
         if self._thread is not None:
             self._thread.shutdown(wait=False)
+
+
+def _refused(wrong: list[int], rows: int) -> RequestError:
+    """What a client is told of rows that fit the signature and that the model refuses all the same."""
+    said = "the model refuses it: a category it has never seen, or a number beyond what it can hold"
+    details: list[dict[str, object]] = [{"record": row, "problem": said} for row in wrong[:100]]
+    named = f"record {wrong[0]}: {said}"
+    return RequestError(f"{len(wrong)} of {rows} records cannot be predicted; {named}.", details)
 
 
 def _missing(row: int, name: str) -> dict[str, object]:

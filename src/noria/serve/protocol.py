@@ -91,6 +91,7 @@ class Front:
         self.limits = limits or Limits()
         self.connections: set[Connection] = set()
         self.draining = False
+        self.holding = False
         self.tasks: set[asyncio.Future[Any]] = set()
         self.now = time.monotonic()
         self.date = b""
@@ -110,6 +111,13 @@ class Front:
             self._sweeper.cancel()
         for connection in tuple(self.connections):
             connection.close()
+
+    def hold(self, holding: bool) -> None:
+        """Let requests wait unanswered, or go on with them."""
+        self.holding = holding
+        if not holding:
+            for connection in tuple(self.connections):
+                connection.go_on()
 
     def busy(self) -> bool:
         """Whether any request is being read, answered or written."""
@@ -332,7 +340,7 @@ class Connection(asyncio.Protocol):
     def _next(self) -> None:
         """Answer what waits, in order, for as long as answers come at once."""
         while self._waiting and not self._answering and not self._closing:
-            if self._paused:
+            if self._paused or self._front.holding:
                 return
             request, keep = self._waiting.popleft()
             self._answering = True
@@ -346,6 +354,10 @@ class Connection(asyncio.Protocol):
                 self._later(request, reply, keep)
         if self._stopped and len(self._waiting) < _PIPELINED and not self._paused:
             self._resume()
+
+    def go_on(self) -> None:
+        """Answer what was held."""
+        self._next()
 
     def _fault(self, request: Request) -> Reply:
         _log.exception("request %s failed", request.path[:200])

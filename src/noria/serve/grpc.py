@@ -1,0 +1,307 @@
+"""The Open Inference Protocol over gRPC, beside the one over HTTP: the same models, keys, limits and records.
+
+Source: the Open Inference Protocol's gRPC service ``inference.GRPCInferenceService``, Triton's repository calls in the
+same service, and ``grpc.health.v1``. A call costs several times what the same over HTTP does: gRPC is here for clients
+that speak nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import numpy as np
+import orjson
+
+from noria.errors import MissingExtra, ModelError, NoriaError, NotFound, RequestError
+from noria.serve import oip
+from noria.serve.http import MAX_ROWS, DataPlane, refusal
+from noria.serve.plane import Answered
+from noria.serve.wire import Reply, Request
+
+__all__ = ["GrpcServer"]
+
+_log = logging.getLogger("noria.serve")
+_CONTENTS = {
+    "BOOL": "bool_contents", "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents",
+    "INT64": "int64_contents", "UINT8": "uint_contents", "UINT16": "uint_contents", "UINT32": "uint_contents",
+    "UINT64": "uint64_contents", "FP32": "fp32_contents", "FP64": "fp64_contents", "BYTES": "bytes_contents",
+}  # fmt: skip
+_TYPES = ("INVALID", "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32",
+          "FP64", "STRING", "BF16")  # fmt: skip
+_STATUS = {
+    400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND",
+    409: "FAILED_PRECONDITION", 413: "INVALID_ARGUMENT", 415: "INVALID_ARGUMENT", 422: "INVALID_ARGUMENT",
+    429: "RESOURCE_EXHAUSTED", 503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED",
+}  # fmt: skip
+
+
+def _libraries() -> tuple[Any, Callable[[str], Any]]:
+    try:
+        import grpc
+
+        from noria.serve.grpc_messages import message
+    except ImportError:
+        raise MissingExtra("grpcio", "grpc", "to serve gRPC") from None
+    return grpc, message
+
+
+class GrpcServer:
+    """A gRPC server of the same models as ``data``.
+
+    Args:
+        data: what answers over HTTP.
+        host: address to listen on.
+        port: port; 0 takes a free one.
+        max_message: largest message, bytes; -1 for any size.
+
+    Raises:
+        MissingExtra: grpcio is not installed.
+    """
+
+    def __init__(self, data: DataPlane, host: str, port: int, *, max_message: int = -1) -> None:
+        self._grpc, self._message = _libraries()
+        self._data = data
+        name = f"[{host}]" if ":" in host else host
+        self._address = f"{name}:{port}"
+        self._options = [
+            ("grpc.max_receive_message_length", max_message),
+            ("grpc.max_send_message_length", max_message),
+            ("grpc.so_reuseport", 1),
+        ]
+        self._server: Any = None
+        self._calls: dict[str, Callable[[Any, dict[bytes, bytes], Any], Awaitable[Any]]] = {
+            "ServerLive": self._live,
+            "ServerReady": self._ready,
+            "ModelReady": self._model_ready,
+            "ServerMetadata": self._server_metadata,
+            "ModelMetadata": self._model_metadata,
+            "ModelInfer": self._infer,
+            "ModelConfig": self._config,
+            "ModelStatistics": self._statistics,
+            "RepositoryIndex": self._index,
+            "RepositoryModelLoad": self._load,
+            "RepositoryModelUnload": self._unload,
+        }
+
+    async def start(self) -> int:
+        """Listen; returns the port.
+
+        Raises:
+            RequestError: the address cannot be listened on.
+        """
+        grpc = self._grpc
+        self._server = grpc.aio.server(options=self._options)
+        methods = {name: self._handler(name, call) for name, call in self._calls.items()}
+        health = {"Check": self._handler("HealthCheck", self._health)}
+        self._server.add_generic_rpc_handlers(
+            (
+                grpc.method_handlers_generic_handler("inference.GRPCInferenceService", methods),
+                grpc.method_handlers_generic_handler("grpc.health.v1.Health", health),
+            )
+        )
+        try:
+            port = int(self._server.add_insecure_port(self._address))
+        except RuntimeError:
+            raise RequestError(f"gRPC cannot listen on {self._address}; choose another --grpc-port.") from None
+        await self._server.start()
+        return port
+
+    async def stop(self, grace: float) -> None:
+        """Finish the calls in flight, then close."""
+        if self._server is not None:
+            await self._server.stop(grace)
+
+    def _handler(self, name: str, call: Callable[[Any, dict[bytes, bytes], Any], Awaitable[Any]]) -> Any:
+        kind = self._message(f"{name}Request")
+
+        async def handle(body: bytes, context: Any) -> bytes:
+            try:
+                headers = {
+                    key.lower().encode(): value.encode() if isinstance(value, str) else value
+                    for key, value in context.invocation_metadata() or ()
+                }
+                try:
+                    request = kind.FromString(body)
+                except Exception as error:
+                    raise RequestError(f"The message is no {name}Request.") from error
+                found = await call(request, headers, context)
+                sent: bytes = found.SerializeToString()
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:  # noqa: BLE001 - the edge: a fault of ours must not reach the client as a trace
+                reply = refusal(error)
+                if not isinstance(error, NoriaError):
+                    _log.exception("the call %s failed", name)
+                code = getattr(self._grpc.StatusCode, _STATUS.get(reply.status, "INTERNAL"))
+                self._data.plane.metrics.refused(reply.status)
+                await context.abort(code, orjson.loads(reply.body)["error"])
+                raise AssertionError from None  # abort has raised
+            return sent
+
+        return self._grpc.unary_unary_rpc_method_handler(handle)
+
+    def _made(self, kind: str, /, **values: Any) -> Any:
+        return self._message(kind)(**values)
+
+    # about the server and its models
+
+    async def _live(self, request: Any, headers: dict[bytes, bytes], context: Any) -> Any:
+        return self._made("ServerLiveResponse", live=True)
+
+    async def _ready(self, request: Any, headers: dict[bytes, bytes], context: Any) -> Any:
+        return self._made("ServerReadyResponse", ready=self._data.ready)
+
+    async def _health(self, request: Any, headers: dict[bytes, bytes], context: Any) -> Any:
+        if request.service not in ("", "inference.GRPCInferenceService", *self._data.plane.loops()):
+            raise NotFound(f"There is no service '{request.service[:80]}'.")
+        return self._made("HealthCheckResponse", status=1 if self._data.ready else 2)
+
+    async def _ask(self, method: str, path: str, headers: dict[bytes, bytes], body: bytes = b"") -> Any:
+        """What the HTTP route says, so that both say the same."""
+        found = self._data.route(Request(method, path.encode(), b"", headers, body))
+        reply = found if isinstance(found, Reply) else await found
+        return orjson.loads(reply.body)
+
+    @staticmethod
+    def _path(name: str, version: str, rest: str = "") -> str:
+        from urllib.parse import quote
+
+        numbered = f"/versions/{quote(version, safe='')}" if version else ""
+        return f"/v2/models/{quote(name, safe='')}{numbered}{rest}"
+
+    async def _model_ready(self, request: Any, headers: dict[bytes, bytes], context: Any) -> Any:
+        try:
+            found = await self._ask("GET", self._path(request.name, request.version, "/ready"), headers)
+        except (ModelError, NotFound):
+            return self._made("ModelReadyResponse", ready=False)
+        return self._made("ModelReadyResponse", ready=bool(found["ready"]))
+
+    async def _server_metadata(self, request: Any, headers: dict[bytes, bytes], context: Any) -> Any:
+        return self._made("ServerMetadataResponse", **await self._ask("GET", "/v2", headers))
+
+    async def _model_metadata(self, request: Any, headers: dict[bytes, bytes], context: Any) -> Any:
+        return self._made(
+            "ModelMetadataResponse", **await self._ask("GET", self._path(request.name, request.version), headers)
+        )
+
+    async def _config(self, request: Any, headers: dict[bytes, bytes], context: Any) -> Any:
+        found = await self._ask("GET", self._path(request.name, request.version, "/config"), headers)
+        for side in ("input", "output"):
+            for tensor in found[side]:
+                tensor["data_type"] = _TYPES.index(tensor["data_type"].removeprefix("TYPE_"))
+        return self._made("ModelConfigResponse", config=found)
+
+    async def _statistics(self, request: Any, headers: dict[bytes, bytes], context: Any) -> Any:
+        path = self._path(request.name, request.version, "/stats") if request.name else "/v2/models/stats"
+        found = (await self._ask("GET", path, headers))["model_stats"]
+        for one in found:
+            one.pop("batch_stats")
+            for name in ("cache_hit", "cache_miss"):
+                one["inference_stats"].pop(name)
+        return self._made("ModelStatisticsResponse", model_stats=found)
+
+    async def _index(self, request: Any, headers: dict[bytes, bytes], context: Any) -> Any:
+        body = orjson.dumps({"ready": request.ready})
+        return self._made(
+            "RepositoryIndexResponse", models=await self._ask("POST", "/v2/repository/index", headers, body)
+        )
+
+    async def _load(self, request: Any, headers: dict[bytes, bytes], context: Any) -> Any:
+        await self._change(request, headers, "load")
+        return self._made("RepositoryModelLoadResponse")
+
+    async def _unload(self, request: Any, headers: dict[bytes, bytes], context: Any) -> Any:
+        await self._change(request, headers, "unload")
+        return self._made("RepositoryModelUnloadResponse")
+
+    async def _change(self, request: Any, headers: dict[bytes, bytes], verb: str) -> None:
+        from urllib.parse import quote
+
+        body = orjson.dumps({"parameters": dict.fromkeys(request.parameters)})
+        await self._ask("POST", f"/v2/repository/models/{quote(request.model_name, safe='')}/{verb}", headers, body)
+
+    # predictions
+
+    async def _infer(self, request: Any, headers: dict[bytes, bytes], context: Any) -> Any:
+        self._data.keys.check(request.model_name, headers)
+        version = self._data.version(request.model_version or None)
+        served = self._data.plane.served(request.model_name, version)[1]
+        raw = bool(request.raw_input_contents)
+        found = oip.InferRequest(
+            request.id or None,
+            self._tensors(request),
+            [(output.name, None) for output in request.outputs] or None,
+            raw,
+        )
+        signature = served.manifest.signature
+        wanted = oip.outputs_of(found, signature)
+        batch = oip.batch_of(found, served.layout, MAX_ROWS)
+        left = context.time_remaining()
+        deadline = time.monotonic() + min(left, 3600.0) if left is not None else None
+        asked = self._data.plane.predict(
+            request.model_name, batch, version=version, trace=self._data.trace(headers), deadline=deadline
+        )
+        answered = asked if isinstance(asked, Answered) else await asked
+        return self._response(request, answered, signature, [name for name, _ in wanted], raw)
+
+    def _tensors(self, request: Any) -> list[oip.Tensor]:
+        raw = request.raw_input_contents
+        if not request.inputs:
+            raise RequestError("The request has no inputs.")
+        if raw and len(raw) != len(request.inputs):
+            raise RequestError(f"{len(request.inputs)} inputs and {len(raw)} raw contents; send one for each, or none.")
+        found = []
+        for place, tensor in enumerate(request.inputs):
+            name, kind, shape = tensor.name[:200], tensor.datatype, list(tensor.shape)
+            if kind not in _CONTENTS and kind not in ("FP16", "BF16"):
+                raise RequestError(f"Input '{name}' needs a datatype: one of {', '.join(sorted(_CONTENTS))}.")
+            if not shape or len(shape) > 8 or any(length < 0 for length in shape):
+                raise RequestError(f"Input '{name}' needs a shape of one to eight whole numbers.")
+            size = 1
+            for length in shape:
+                size *= length
+            if raw:
+                if tensor.HasField("contents"):
+                    raise RequestError(f"Input '{name}' has typed contents beside raw ones.")
+                found.append(oip.Tensor(name, kind, shape, oip.from_raw(name, kind, size, raw[place])))
+                continue
+            if kind not in _CONTENTS:
+                raise RequestError(f"Input '{name}': {kind} travels as raw contents only.")
+            values = getattr(tensor.contents, _CONTENTS[kind])
+            if len(values) != size:
+                raise RequestError(f"Input '{name}' has {len(values)} values; its shape {shape} needs {size}.")
+            if kind == "BYTES":
+                try:
+                    found.append(oip.Tensor(name, kind, shape, [value.decode() for value in values]))
+                except UnicodeDecodeError:
+                    raise RequestError(f"Input '{name}' holds a value that is not UTF-8 text.") from None
+            else:
+                found.append(oip.Tensor(name, kind, shape, np.array(values, dtype=oip.NUMPY[kind])))
+        return found
+
+    def _response(self, request: Any, answered: Answered, signature: Any, wanted: list[str], raw: bool) -> Any:
+        made = oip.tensors(answered, signature)
+        ids = oip.ids(answered)
+        response = self._made(
+            "ModelInferResponse",
+            model_name=request.model_name,
+            model_version=str(max(part.route.version for part in answered.parts)),
+            id=request.id or ids[0],
+        )
+        response.parameters["prediction_ids"].string_param = ",".join(ids)
+        for name in wanted:
+            if name not in made:
+                continue
+            kind, shape, values = made[name]
+            output = response.outputs.add(name=name, datatype=kind, shape=shape)
+            if raw:
+                response.raw_output_contents.append(oip.to_raw(kind, values))
+                continue
+            plain = values if isinstance(values, list) else values.ravel().tolist()
+            plain = [str(value).encode() for value in plain] if kind == "BYTES" else plain
+            getattr(output.contents, _CONTENTS[kind]).extend(plain)
+        return response

@@ -1,0 +1,425 @@
+"""``noria serve`` and ``noria predict`` as a user runs them, with the clients users have."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import psutil
+import pytest
+from environments import client_python
+
+from noria.deploy.rollout import serve_only
+from noria.records import ModelVersion
+from noria.store import Store, open_store
+
+BODY = json.dumps({"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP64", "data": [0.25, 3, 0.5]}]}).encode()
+INFER = "/v2/models/numbers/infer"
+
+
+class Command:
+    """``noria serve``, run."""
+
+    def __init__(self, store: Path, *options: str) -> None:
+        command = [sys.executable, "-m", "noria.cli", "serve", *options, "--port", "0", "--store", str(store)]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        self.said: list[str] = []
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.said.append(line)
+            if "/invocations" in line:
+                break
+        else:
+            raise AssertionError("".join(self.said))
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+        text = "".join(self.said)
+        self.port = int(re.findall(r"http://127\.0\.0\.1:(\d+)", text)[0])
+        self.grpc = re.findall(r"gRPC +(\S+)", text)
+
+    def _listen(self) -> None:
+        assert self.process.stderr is not None
+        self.said += list(self.process.stderr)
+
+    def post(self, path: str, body: bytes = BODY, **headers: str) -> tuple[int, Any]:
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", body, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as reply:
+                return reply.status, json.loads(reply.read() or b"null")
+        except urllib.error.HTTPError as error:
+            return error.code, json.loads(error.read() or b"null")
+
+    def tree(self) -> list[psutil.Process]:
+        parent = psutil.Process(self.process.pid)
+        return [parent, *parent.children(recursive=True)]
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.ended()
+
+    def ended(self) -> int:
+        status = self.process.wait(60)
+        self._listener.join(60)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+        return status
+
+    def __enter__(self) -> Command:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.stop()
+
+
+@pytest.fixture(scope="module")
+def folder(numeric: tuple[Store, list[ModelVersion]]) -> Path:
+    return numeric[0].folder
+
+
+@pytest.fixture(scope="module")
+def running(folder: Path) -> Iterator[Command]:
+    with Command(folder, "numbers", "--grpc-port", "0") as command:
+        yield command
+
+
+def test_it_says_where_to_ask(running: Command) -> None:
+    assert "numbers version 2, compiled" in "".join(running.said)
+    assert running.post(INFER)[0] == 200
+
+
+TRITON = """
+import sys
+import numpy as np
+kind, target = sys.argv[1:]
+if kind == "http":
+    import tritonclient.http as t
+else:
+    import tritonclient.grpc as t
+client = t.InferenceServerClient(target)
+assert client.is_server_live() and client.is_server_ready() and client.is_model_ready("numbers")
+assert client.is_model_ready("numbers", "2") and not client.is_model_ready("numbers", "9")
+client.get_server_metadata(); client.get_model_metadata("numbers"); client.get_model_config("numbers")
+client.get_inference_statistics("numbers")
+rows = np.array([[0.25, 3, 0.5], [0.75, 9, -0.5], [0.5, 0, np.nan]])
+matrix = t.InferInput("x", rows.shape, "FP64")
+matrix.set_data_from_numpy(rows)
+found = client.infer("numbers", [matrix], request_id="mine")
+assert found.as_numpy("prediction").shape == (3,) and found.as_numpy("probabilities").shape == (3, 2)
+columns = []
+for place, (name, kind_of) in enumerate((("a", "FP64"), ("b", "INT64"), ("c", "FP64"))):
+    one = t.InferInput(name, [3], kind_of)
+    one.set_data_from_numpy(rows[:, place].astype(np.int64 if kind_of == "INT64" else np.float64))
+    columns.append(one)
+again = client.infer("numbers", columns, outputs=[t.InferRequestedOutput("prediction")])
+assert (again.as_numpy("prediction") == found.as_numpy("prediction")).all()
+client.unload_model("numbers")
+assert not client.is_model_ready("numbers")
+client.load_model("numbers")
+assert client.is_model_ready("numbers")
+try:
+    wrong = t.InferInput("x", [1, 2], "FP64")
+    wrong.set_data_from_numpy(rows[:1, :2].copy())
+    client.infer("numbers", [wrong])
+except Exception as error:
+    assert "2 columns" in str(error), error
+else:
+    raise SystemExit("a wrong width was taken")
+print("all well")
+"""
+
+KSERVE = """
+import asyncio, sys
+import numpy as np
+from kserve import InferenceRESTClient, InferInput, InferRequest, RESTConfig
+async def main():
+    client, base = InferenceRESTClient(RESTConfig(protocol="v2", timeout=30)), sys.argv[1]
+    assert await client.is_server_live(base) and await client.is_server_ready(base)
+    assert await client.is_model_ready(base, "numbers")
+    for binary in (False, True):
+        given = InferInput("x", [2, 3], "FP64")
+        given.set_data_from_numpy(np.array([[0.25, 3, 0.5], [0.75, 9, -0.5]]), binary_data=binary)
+        found = await client.infer(base, InferRequest("numbers", [given], request_id="k"), model_name="numbers")
+        assert found.id == "k" and found.outputs[0].as_numpy().shape == (2,)
+    print("all well")
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("kind", ["http", "grpc"])
+def test_tritons_client(running: Command, kind: str) -> None:
+    target = running.grpc[0] if kind == "grpc" else f"127.0.0.1:{running.port}"
+    done = subprocess.run([sys.executable, "-c", TRITON, kind, target], capture_output=True, text=True, timeout=120)
+    assert "all well" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_kserves_client(running: Command) -> None:
+    python = client_python("kserve==0.21.0")
+    address = f"http://127.0.0.1:{running.port}"
+    done = subprocess.run([python, "-c", KSERVE, address], capture_output=True, text=True, timeout=120)
+    assert "all well" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("binary", [(), ("--binary-data",)])
+def test_mlservers_client(running: Command, tmp_path: Path, binary: tuple[str, ...]) -> None:
+    python = client_python("mlserver==1.7.1", "uvloop==0.21.0")
+    given, out = tmp_path / "in.json", tmp_path / "out.json"
+    given.write_bytes(BODY + b"\n")
+    command: list[str | Path] = [
+        python.parent / "mlserver",
+        "infer",
+        "-u",
+        f"127.0.0.1:{running.port}",
+        "-m",
+        "numbers",
+        *binary,
+    ]
+    command += ["-i", given, "-o", out, "--transport", "rest"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    outputs = {one["name"]: one for one in json.loads(out.read_text())["outputs"]}
+    assert outputs["prediction"]["data"] in ([0], [1])
+
+
+class Callers:
+    """Keep-alive callers that count what went wrong."""
+
+    def __init__(self, port: int, count: int) -> None:
+        self.port = port
+        self.over = threading.Event()
+        self.answered: list[str] = []
+        self.errors: list[str] = []
+        self.lost: list[str] = []
+        self._threads = [threading.Thread(target=self._call) for _ in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def _call(self) -> None:
+        while not self.over.is_set():
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+            try:
+                connection.connect()
+            except OSError:
+                return  # it is gone, and says so
+            with closing(connection):
+                if not self._ask(connection):
+                    return
+
+    def _ask(self, connection: http.client.HTTPConnection) -> bool:
+        """Ask until the server closes the connection; False when an answer was lost."""
+        while not self.over.is_set():
+            try:
+                connection.request("POST", INFER, BODY)
+                reply = connection.getresponse()
+                body = reply.read()
+            except (OSError, http.client.HTTPException) as error:
+                self.lost.append(repr(error))
+                return False
+            if reply.status == 200:
+                self.answered.append(json.loads(body)["id"])
+            else:
+                self.errors.append(f"{reply.status} {body[:200]!r}")
+            if reply.will_close:
+                return True
+        return True
+
+    def join(self) -> None:
+        self.over.set()
+        for thread in self._threads:
+            thread.join(60)
+
+
+def test_told_to_stop_it_loses_no_request(folder: Path) -> None:
+    command = Command(folder, "numbers")
+    callers = Callers(command.port, 12)
+    time.sleep(0.5)
+    assert command.stop() == 0
+    callers.join()
+    assert callers.errors == callers.lost == []
+    assert len(callers.answered) > 50
+
+
+def test_reloads_and_rollbacks_under_load_fail_no_request(folder: Path) -> None:
+    with Command(folder, "numbers") as command, closing(open_store(folder)) as store:
+        callers = Callers(command.port, 4)
+        with store.ledger.read() as db:
+            versions = db.list(ModelVersion, oldest_first=True)
+        try:
+            for turn in range(6):
+                assert command.post("/v2/repository/models/numbers/load", b"")[0] == 200
+                chosen = versions[turn % 2]
+                store.ledger.write(lambda tx, v=chosen: serve_only(tx, v, v.created, None))  # type: ignore[misc]
+                end = time.monotonic() + 30
+                while command.post(INFER)[1]["model_version"] != str(chosen.version):
+                    assert time.monotonic() < end
+        finally:
+            callers.join()
+            store.ledger.write(lambda tx: serve_only(tx, versions[1], versions[1].created, None))
+        assert callers.errors == callers.lost == []
+        assert len(callers.answered) > 100
+
+
+def test_killed_in_mid_load_it_has_kept_what_it_acknowledged(folder: Path) -> None:
+    acknowledged: list[str] = []
+    for _ in range(3):
+        command = Command(folder, "numbers")
+        callers = Callers(command.port, 4)
+        time.sleep(0.5)
+        for process in reversed(command.tree()):
+            process.kill()
+        callers.join()
+        command.ended()
+        assert callers.errors == []
+        acknowledged += callers.answered
+    assert len(acknowledged) > 100
+    with closing(open_store(folder)) as store:
+        for made in acknowledged[:: max(1, len(acknowledged) // 200)]:
+            assert store.predictions.find(made)[0].id == made
+        there = {one.id for _, one in store.predictions.predictions("numbers", limit=10_000_000)}
+    assert set(acknowledged) <= there
+
+
+def test_several_processes_share_the_port_and_one_that_dies_is_replaced(folder: Path) -> None:
+    with Command(folder, "numbers", "--workers", "2") as command:
+        servers = [one for one in command.tree() if "noria.cli.model_server" in " ".join(one.cmdline())]
+        assert len(servers) == 2
+        servers[0].kill()
+        end = time.monotonic() + 30
+        while sum("noria.cli.model_server" in " ".join(one.cmdline()) for one in command.tree()) < 2:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        for _ in range(20):
+            assert command.post(INFER)[0] == 200
+        assert command.post("/v2/repository/models/numbers/unload", b"")[0] == 200
+        end = time.monotonic() + 30
+        while any(command.post(INFER)[0] == 200 for _ in range(10)):  # the other process hears of it
+            assert time.monotonic() < end
+        assert command.post("/v2/repository/models/numbers/load", b"")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [("numbers@champion", "version 2"), ("numbers/1", "version 1"), ("models:/numbers/2", "version 2")],
+)
+def test_an_alias_or_a_version_is_served(folder: Path, model: str, said: str) -> None:
+    with Command(folder, model) as command:
+        assert said in "".join(command.said)
+        assert command.post(INFER)[1]["model_version"] == said.split()[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["numbres"], 'Did you mean "numbers"?'),
+        (["numbers/9"], "no version 9"),
+        (["numbers/x"], "not a version"),
+        (["numbers@nobody"], "no alias 'nobody'"),
+        (["numbers", "--host", "0.0.0.0"], "noria keys add"),
+        (["numbers", "--host", "203.0.113.7"], "noria keys add"),
+        (["numbers", "--record", "never"], "never"),
+        (["numbers", "--log-format", "xml"], "xml"),
+    ],
+)
+def test_what_cannot_be_served_is_said(folder: Path, options: list[str], said: str) -> None:
+    command = [sys.executable, "-m", "noria.cli", "serve", *options, "--store", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0
+    assert said in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+def test_a_port_that_is_taken_is_said(folder: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, "-m", "noria.cli", "serve", "numbers", "--port", port, "--store", str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert "in use" in done.stderr
+
+
+def test_the_original_answers_where_it_is_asked_for(folder: Path) -> None:
+    with Command(folder, "numbers", "--original") as command:
+        assert "in a process of its own" in "".join(command.said)
+        assert command.post(INFER)[0] == 200
+
+
+def predict(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "noria.cli", "predict", "numbers", *arguments, "--store", str(folder)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "ndjson", "arrow"])
+def test_a_file_is_predicted(folder: Path, tmp_path: Path, kind: str) -> None:
+    dice = np.random.default_rng(1)
+    rows = pl.DataFrame({"a": dice.random(25_000), "b": dice.integers(0, 9, 25_000), "c": dice.random(25_000)})
+    file = tmp_path / f"rows.{kind}"
+    {"csv": rows.write_csv, "parquet": rows.write_parquet, "ndjson": rows.write_ndjson, "arrow": rows.write_ipc}[kind](
+        file
+    )
+    done = predict(folder, str(file))
+    assert done.returncode == 0, done.stderr
+    assert "25,000 predictions" in done.stdout
+    read: Any = {"csv": pl.read_csv, "parquet": pl.read_parquet, "ndjson": pl.read_ndjson, "arrow": pl.read_ipc}[kind]
+    found = read(tmp_path / f"rows.predictions.{kind}")
+    assert found.height == 25_000
+    assert set(found.columns) >= {"a", "b", "c", "prediction", "model_version", "probability_0", "probability_1"}
+    assert found["a"].to_list() == pytest.approx(rows["a"].to_list())
+
+
+def test_a_row_that_does_not_fit_is_named_and_nothing_is_left(folder: Path, tmp_path: Path) -> None:
+    rows = pl.DataFrame({"a": [0.5] * 20_000, "b": [1.0] * 20_000, "c": [0.1] * 20_000})
+    rows[15_000, "b"] = 1.5
+    rows.write_parquet(tmp_path / "rows.parquet")
+    done = predict(folder, str(tmp_path / "rows.parquet"))
+    assert done.returncode == 1
+    assert "Row 15000, field 'b': 1.5 is not a whole number" in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.parquet"]
+    for name, text in (("none.csv", None), ("odd.xls", "x"), ("empty.csv", "a,b,c\n"), ("less.csv", "a,b\n1,2\n")):
+        if text is not None:
+            (tmp_path / name).write_text(text)
+        done = predict(folder, str(tmp_path / name))
+        assert done.returncode == 1, name
+        assert "Traceback" not in done.stderr
+
+
+def test_keys_are_made_listed_and_taken_back(folder: Path) -> None:
+    def keys(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "noria.cli", "keys", *arguments, "--store", str(folder)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    secret = keys("add", "me", "--model", "numbers").stdout.strip()
+    assert secret.startswith("noria_")
+    try:
+        assert keys("add", "me").returncode == 1
+        assert keys("add", "other", "--model", "nobody").returncode == 1
+        assert "me" in keys("list").stdout
+        assert secret not in keys("list").stdout
+        stored = b"".join(path.read_bytes() for path in folder.glob("ledger.db*"))
+        assert secret.encode() not in stored
+        with Command(folder, "numbers") as command:
+            assert command.post(INFER)[0] == 401
+            assert command.post(INFER, Authorization=f"Bearer {secret}")[0] == 200
+            assert keys("remove", "me").returncode == 0
+            end = time.monotonic() + 30
+            while command.post(INFER)[0] != 200:
+                assert time.monotonic() < end
+    finally:
+        keys("remove", "me")
