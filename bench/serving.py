@@ -196,8 +196,9 @@ class Server:
     def __enter__(self) -> Server:
         began = time.perf_counter()
         with self.log.open("ab") as log:
+            beside = {"PATH": f"{Path(self._command[0]).parent}:{os.environ['PATH']}"}  # what it starts itself
             self._process = subprocess.Popen(
-                self._command, cwd=self._cwd, env=ENV, stdout=log, stderr=log, start_new_session=True
+                self._command, cwd=self._cwd, env={**ENV, **beside}, stdout=log, stderr=log, start_new_session=True
             )
         try:
             while True:
@@ -522,17 +523,17 @@ def model_alone(store: Path) -> dict[str, float]:
 
 
 def show(found: Found) -> None:
-    head = f"{'server':<24}{'asked':<19}{'clients':>8}{'CPU us/req':>12}{'req/s':>9}{'p50 ms':>9}{'p99 ms':>9}"
+    head = f"{'server':<29}{'asked':<19}{'clients':>8}{'CPU us/req':>12}{'req/s':>9}{'p50 ms':>9}{'p99 ms':>9}"
     print(f"{head}{'errors':>8}{'cores':>7}{'others':>8}")
     for one in found.cells:
         print(
-            f"{one.server:<24}{one.case:<19}{one.clients:>8}{one.cpu_us:>12.1f}{one.rps:>9.0f}{one.p50_ms:>9.2f}"
+            f"{one.server:<29}{one.case:<19}{one.clients:>8}{one.cpu_us:>12.1f}{one.rps:>9.0f}{one.p50_ms:>9.2f}"
             f"{one.p99_ms:>9.2f}{one.errors:>8}{one.cores:>7.2f}{one.others:>8.2f}"
         )
-    print(f"\n{'server':<24}{'first prediction s':>19}{'CPU s':>8}{'PSS MiB idle':>14}{'loaded':>8}{'processes':>11}")
+    print(f"\n{'server':<29}{'first prediction s':>19}{'CPU s':>8}{'PSS MiB idle':>14}{'loaded':>8}{'processes':>11}")
     for row in found.servers:
         print(
-            f"{row['server']:<24}{row['start_s']:>19.2f}{row['start_cpu_s']:>8.2f}{row['pss_idle']:>14.0f}"
+            f"{row['server']:<29}{row['start_s']:>19.2f}{row['start_cpu_s']:>8.2f}{row['pss_idle']:>14.0f}"
             f"{row['pss_loaded']:>8.0f}{row['processes']:>11}"
         )
     for what, spent in found.alone.items():

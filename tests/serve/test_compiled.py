@@ -328,7 +328,7 @@ def test_keys_open_their_model_only(numeric: tuple[Store, list[ModelVersion]]) -
                 data = body if "v2" in path else b'{"inputs": [[0.5, 1, 0.5]]}'
                 assert found.request("POST", path, data, **headers).status == status, (path, headers)
             assert found.request("POST", "/predict/numbers", b'{"a":1,"b":1,"c":1}', **headers).status == status
-            assert found.request("GET", "/v2/models/numbers", **headers).status == status
+            assert found.request("GET", "/v2/models/numbers", None, **headers).status == status
         assert found.get("/v2/health/ready").status == 200
 
 

@@ -369,11 +369,15 @@ def predict(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("kind", ["csv", "parquet", "ndjson", "arrow"])
 def test_a_file_is_predicted(folder: Path, tmp_path: Path, kind: str) -> None:
     dice = np.random.default_rng(1)
-    rows = pl.DataFrame({"a": dice.random(25_000), "b": dice.integers(0, 9, 25_000), "c": dice.random(25_000)})
+    rows: Any = pl.DataFrame({"a": dice.random(25_000), "b": dice.integers(0, 9, 25_000), "c": dice.random(25_000)})
     file = tmp_path / f"rows.{kind}"
-    {"csv": rows.write_csv, "parquet": rows.write_parquet, "ndjson": rows.write_ndjson, "arrow": rows.write_ipc}[kind](
-        file
-    )
+    writers: Any = {
+        "csv": rows.write_csv,
+        "parquet": rows.write_parquet,
+        "ndjson": rows.write_ndjson,
+        "arrow": rows.write_ipc,
+    }
+    writers[kind](file)
     done = predict(folder, str(file))
     assert done.returncode == 0, done.stderr
     assert "25,000 predictions" in done.stdout
