@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bench.serving import COLUMNS, NAMES, like_real, make_store, table
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from bench.serving import COLUMNS, NAMES, like_real, make_store, table
 from noria.govern.explain import explain
 from noria.records import ModelVersion
 from noria.store import Store, open_store

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.serving import INFER, NAMES, free_port, like_real, make_store, noria
+
 from noria.store import Store, open_store
 from noria.store.segments.compact import compact
 from noria.store.segments.log import FolderPredictions

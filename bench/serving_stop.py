@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
+from bench.serving import INFER, Server, ask, body_of, by_python, by_wrk, like_real, make_store, noria
 
-from bench.serving import INFER, Server, ask, body_of, by_python, by_wrk, free_port, like_real, make_store, noria
 from noria.deploy.rollout import serve_only
 from noria.loop.clock import SystemClock
 from noria.records import ModelVersion

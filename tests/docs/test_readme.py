@@ -93,6 +93,31 @@ def test_own_data_goes_all_the_way_round_to_a_served_champion(served: Path) -> N
     assert "already looked after by process" in second.stderr
 
 
+@pytest.mark.xdist_group("port 8500")
+def test_a_model_is_served_alone_and_a_file_predicted(served: Path) -> None:
+    serve, predict = block("noria serve churn")
+    text = (Path(__file__).parent.parent.parent / "docs" / "serving.md").read_text(encoding="utf-8")
+    lines = re.findall(r"```sh\n(.*?)```", text, re.S)[0].splitlines()
+    commands = [serve, *(f"{line} --store churn/.noria" for line in lines if line.startswith("noria serve"))]
+    for line in commands:
+        command = [*re.sub(r" --port \d+", "", line).replace("churn/3", "churn/1").split(), "--port", "0"]
+        server = subprocess.Popen([NORIA, *command[1:]], cwd=served, stderr=subprocess.PIPE, text=True)
+        assert server.stderr is not None
+        try:
+            said = server.stderr.readline()
+            address = re.search(r"http://\S+", said)
+            assert address is not None, line + said
+            with urllib.request.urlopen(f"{address[0]}/v2/models/churn") as answer:
+                assert json.load(answer)["name"] == "churn"
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.communicate(timeout=60)
+        assert server.returncode == 0, line
+    done = sh(predict, served)
+    assert done.returncode == 0, done.stderr
+    assert pl.read_csv(served / "customers.predictions.csv").height == 600
+
+
 def test_the_example_loop_is_sound(tmp_path: Path) -> None:
     (example,) = (found for found in re.findall(r"```python\n(.*?)```", README, re.S) if "loop = Loop(" in found)
     (tmp_path / "example.py").write_text(example)

@@ -28,6 +28,7 @@ from noria.serve.address import is_loopback
 from noria.serve.control import Control
 from noria.serve.grpc import GrpcServer
 from noria.serve.listen import run
+from noria.serve.tracing import configured
 from noria.store import Store, open_store
 from noria.store.ports import ApiKey
 
@@ -68,6 +69,7 @@ def main(given: str, fd: int) -> int:
     end_with_parent()
     listening = socket.socket(fileno=fd)
     try:
+        tracing = configured()
         store = open_store(settings["store"], create=False)
     except NoriaError as error:
         print(f"Error: {error}", file=sys.stderr)
@@ -89,7 +91,7 @@ def main(given: str, fd: int) -> int:
         native=settings["native"],
         control=control if settings["workers"] > 1 else None,
     )
-    data = DataPlane(plane, keys=keys, bound=settings["host"] if loopback else None)
+    data = DataPlane(plane, keys=keys, tracing=tracing, bound=settings["host"] if loopback else None)
     first = settings["number"] == 0
 
     grpc: list[GrpcServer] = []
@@ -116,6 +118,8 @@ def main(given: str, fd: int) -> int:
         return 1
     finally:
         store.close()
+        if tracing is not None:
+            tracing.close()
     return 0
 
 

@@ -52,6 +52,7 @@ from noria.serve.labels import labels_of
 from noria.serve.metrics import Snapshot, render
 from noria.serve.openapi import document
 from noria.serve.plane import Answered, Plane, Served, without_folders
+from noria.serve.tracing import Tracing
 from noria.serve.wire import Reply, Request, json_reply
 
 __all__ = ["MAX_RECORDS", "Application", "DataPlane", "data_plane"]
@@ -101,6 +102,7 @@ class DataPlane:
         plane: the models.
         keys: who may ask; everybody by default.
         bound: the host listened on; None where strangers are let in and keys decide.
+        tracing: makes a span a prediction; none by default.
         alone: whether nobody else answers at this address, so that ``/health`` and ``/`` are answered here too.
     """
 
@@ -111,11 +113,13 @@ class DataPlane:
         keys: Keys | None = None,
         bound: str | None = None,
         alone: bool = True,
+        tracing: Tracing | None = None,
     ) -> None:
         self.plane = plane
         self.keys = keys or Keys()
         self._bound = bound
         self._alone = alone
+        self._tracing = tracing
         self._hosts: set[bytes] = set()
         self._paths: dict[bytes, tuple[str, int | None]] = {}
         self.draining = False
@@ -349,10 +353,38 @@ class DataPlane:
                 raise RequestError("X-Request-Timeout-Ms must be a whole number of milliseconds.")
             deadline = time.monotonic() + int(limit) / 1000
         trace = self.trace(headers) if b"traceparent" in headers else None
+        if self._tracing is not None:
+            return self._traced(self._tracing, model, version, batch, request, finish, trace, deadline)
         found = self.plane.predict(model, batch, version=version, trace=trace, deadline=deadline)
         if isinstance(found, Answered):
             return finish(found)
         return _finished(found, finish)
+
+    async def _traced(
+        self,
+        tracing: Tracing,
+        model: str,
+        version: int | None,
+        batch: Batch,
+        request: Request,
+        finish: Finish,
+        trace: str | None,
+        deadline: float | None,
+    ) -> Reply:
+        """As `_asked`, with a span of what it took."""
+        began, status, about = time.time_ns(), 500, {"noria.model": model, "noria.rows": batch.rows}
+        try:
+            found = self.plane.predict(model, batch, version=version, trace=trace, deadline=deadline)
+            answered = found if isinstance(found, Answered) else await found
+            about["noria.version"] = max(part.route.version for part in answered.parts)
+            reply = finish(answered)
+            status = reply.status
+        except NoriaError as error:
+            status = refusal(error).status
+            raise
+        finally:
+            tracing.span(request.headers, began, time.time_ns(), status, about)
+        return reply
 
     @staticmethod
     def trace(headers: Mapping[bytes, bytes]) -> str | None:
