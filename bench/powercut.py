@@ -1,7 +1,7 @@
-"""Cut the power while the store takes metrics and files: what was acknowledged must be there when it comes back.
+"""Cut the power while the store takes metrics and files, or predictions: what was acknowledged must be there after.
 
     pip install mfusepy
-    python bench/powercut.py [--cuts 10]                     as root, with fuse3, losetup and mkfs.ext4
+    python bench/powercut.py [--cuts 10] [--predictions]     as root, with fuse3, losetup and mkfs.ext4
 
 The store lies on a disk image behind a file system of ours that keeps writes in a "drive cache" until they are flushed.
 At the cut the cache is dropped, or a random part of it kept; the image as it then is, is mounted again and looked at.
@@ -25,6 +25,8 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from noria.core.hashing import digest_bytes
 from noria.records.tracking import Point
@@ -128,6 +130,66 @@ def look(folder: Path, acknowledged: int) -> tuple[int, int]:
                      for number in files)  # fmt: skip
 
 
+LOOP = """
+import pandas as pd
+from sklearn.linear_model import LogisticRegression
+
+from noria import Csv, Loop
+
+loop = Loop(name="m", source=Csv("rows.csv", label="y"))
+
+
+@loop.train
+def train(x_train: pd.DataFrame, y_train: pd.Series) -> LogisticRegression:
+    return LogisticRegression().fit(x_train, y_train)
+"""
+
+
+def trained(place: Path) -> Path:
+    """A store with one small model."""
+    (place / "power.py").write_text(LOOP)
+    (place / "rows.csv").write_text("a,y\n" + "".join(f"{n / 100},{int(n % 7 > 2)}\n" for n in range(300)))
+    run(sys.executable, "-m", "noria.cli", "turn", str(place / "power.py"))
+    return place / ".noria"
+
+
+def ask(store: str, told: str) -> None:
+    """Serve with ``--record disk`` and ask until killed; each answered prediction's id goes to a file that survives."""
+    import http.client
+    import re
+
+    command = [sys.executable, "-m", "noria.cli", "serve", "m", "--record", "disk", "--port", "0", "--store", store]
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert server.stderr is not None
+    found = re.search(r"127\.0\.0\.1:(\d+)", server.stderr.readline())
+    assert found is not None
+    port, guard = int(found[1]), threading.Lock()
+
+    def call() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        with Path(told).open("a") as file:
+            while True:
+                connection.request("POST", "/predict/m", b'{"a": 0.5}')
+                body = connection.getresponse().read().decode()
+                with guard:
+                    file.write(body.partition('"id":"')[2][:32] + "\n")
+                    file.flush()
+
+    for _ in range(8):
+        threading.Thread(target=call, daemon=True).start()
+    server.wait()
+
+
+def look_for_predictions(store: Path, told: Path) -> tuple[int, int]:
+    """Predictions that were acknowledged, and how many of them are not there."""
+    from noria.store.sqlite import open_predictions
+
+    ids = [line for line in told.read_text().split() if len(line) == 32]
+    with closing(open_predictions(store / "predictions")) as log:
+        kept = {made.id for _, made in log.predictions("m", limit=10**9)}
+    return len(ids), sum(made not in kept for made in ids)
+
+
 def run(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
@@ -140,8 +202,8 @@ def wait_for(path: Path) -> None:
     sys.exit(f"{path} does not appear: is this root, with /dev/fuse?")
 
 
-def one_cut(seed: int, keep: float) -> tuple[int, int, int]:
-    """One cut: acknowledged metrics, metrics lost, files lost."""
+def one_cut(seed: int, keep: float, prepared: Path | None) -> tuple[int, int, int]:
+    """One cut: acknowledged metrics (or predictions), lost ones, files lost."""
     place = Path(tempfile.mkdtemp(prefix="powercut-"))
     image, disk, mounted, told = place / "image", place / "drive", place / "mounted", place / "told"
     disk.mkdir()
@@ -154,15 +216,24 @@ def one_cut(seed: int, keep: float) -> tuple[int, int, int]:
     wait_for(disk / "disk")
     loop = run("losetup", "-f", "--show", str(disk / "disk"))
     run("mount", loop, str(mounted))
-    (mounted / "store").mkdir()
-    writer = subprocess.Popen([*me, "write", mounted / "store", told])
+    if prepared is None:
+        (mounted / "store").mkdir()
+    else:
+        shutil.copytree(prepared, mounted / "store")
+        os.sync()
+    verb = "write" if prepared is None else "ask"
+    writer = subprocess.Popen([*me, verb, mounted / "store", told], start_new_session=True)
+    if prepared is not None:
+        wait_for(told)
     time.sleep(SECONDS)
-    acknowledged = int(told.read_text().split()[-1])
+    before = told.read_text()
     server.send_signal(signal.SIGUSR1)
     wait_for(Path(f"{image}.cut"))
     time.sleep(0.3)
-    writer.kill()
+    for process in [*psutil.Process(writer.pid).children(recursive=True), psutil.Process(writer.pid)]:
+        process.kill()
     writer.wait()
+    time.sleep(0.5)
     subprocess.run(["umount", str(mounted)], check=False)
     run("losetup", "-d", loop)
     run("fusermount3", "-u", str(disk))
@@ -170,7 +241,12 @@ def one_cut(seed: int, keep: float) -> tuple[int, int, int]:
     loop = run("losetup", "-f", "--show", f"{image}.cut")
     run("mount", loop, str(mounted))
     try:
-        lost, files = look(mounted / "store", acknowledged)
+        if prepared is None:
+            acknowledged = int(before.split()[-1])
+            lost, files = look(mounted / "store", acknowledged)
+        else:
+            told.write_text(before[: before.rfind("\n")])
+            (acknowledged, lost), files = look_for_predictions(mounted / "store", told), 0
     finally:
         run("umount", str(mounted))
         run("losetup", "-d", loop)
@@ -179,19 +255,24 @@ def one_cut(seed: int, keep: float) -> tuple[int, int, int]:
 
 
 def main() -> int:
-    if len(sys.argv) > 1 and sys.argv[1] in ("drive", "write"):
-        parts: dict[str, Callable[..., None]] = {"drive": drive, "write": write}
+    if len(sys.argv) > 1 and sys.argv[1] in ("drive", "write", "ask"):
+        parts: dict[str, Callable[..., None]] = {"drive": drive, "write": write, "ask": ask}
         parts[sys.argv[1]](*sys.argv[2:])
         return 0
     parser = argparse.ArgumentParser()
     parser.add_argument("--cuts", type=int, default=10)
+    parser.add_argument("--predictions", action="store_true", help="cut while a model is served, level disk")
     given = parser.parse_args()
+    what, prepared = "metrics", None
+    if given.predictions:
+        what, prepared = "predictions", trained(Path(tempfile.mkdtemp(prefix="powercut-model-")))
     found = []
     for seed in range(given.cuts):
-        found.append(one_cut(seed, keep=(0.0, 0.5)[seed % 2]))
-        print("cut {}: {} acknowledged, {} metrics lost, {} files lost".format(seed + 1, *found[-1]), flush=True)
+        found.append(one_cut(seed, (0.0, 0.5)[seed % 2], prepared))
+        told = "cut {}: {} acknowledged, {} {what} lost, {} files lost"
+        print(told.format(seed + 1, *found[-1], what=what), flush=True)
     total, lost, files = (sum(column) for column in zip(*found, strict=True))
-    print(f"{given.cuts} cuts: {total:,} acknowledged, {lost} metrics lost, {files} files lost")
+    print(f"{given.cuts} cuts: {total:,} acknowledged, {lost} {what} lost, {files} files lost")
     return 1 if lost or files else 0
 
 

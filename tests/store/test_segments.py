@@ -123,6 +123,14 @@ def test_a_torn_end_is_left_out_and_the_rest_is_there(log: FolderPredictions, cu
     assert [made.id for _, made in log.predictions("churn")] == ids[:4] + more
 
 
+def test_zeros_at_the_end_are_no_blocks(log: FolderPredictions) -> None:
+    ids = written(log, "churn", 3)
+    (path,) = log.segments.iterdir()
+    with path.open("ab") as file:
+        file.write(bytes(5000))
+    assert [made.id for _, made in log.predictions("churn")] == ids
+
+
 def test_a_damaged_block_ends_its_segment(log: FolderPredictions) -> None:
     ids = written(log, "churn", 5)
     (path,) = log.segments.iterdir()

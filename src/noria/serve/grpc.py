@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, NoReturn
 
 import numpy as np
 import orjson
@@ -32,11 +32,19 @@ _CONTENTS = {
 }  # fmt: skip
 _TYPES = ("INVALID", "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32",
           "FP64", "STRING", "BF16")  # fmt: skip
+_WIDE = {"INT8": "<i4", "INT16": "<i4", "UINT8": "<u4", "UINT16": "<u4"}  # as their typed contents hold them
 _STATUS = {
     400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND",
     409: "FAILED_PRECONDITION", 413: "INVALID_ARGUMENT", 415: "INVALID_ARGUMENT", 422: "INVALID_ARGUMENT",
     429: "RESOURCE_EXHAUSTED", 503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED",
 }  # fmt: skip
+_SERVICE = "inference.GRPCInferenceService"
+_SERVING, _NOT_SERVING, _UNKNOWN = 1, 2, 3  # grpc.health.v1.HealthCheckResponse.ServingStatus
+_SAID_SECONDS = 0.15
+_LOOK_SECONDS = 0.25
+_LONGEST_TEXT = 4000  # bytes as sent: clients refuse a reply whose trailers are over 8 KB
+_NAMED = 10
+_ACCESS = (b"authorization", b"x-api-key")
 
 
 def _libraries() -> tuple[Any, Callable[[str], Any]]:
@@ -73,6 +81,7 @@ class GrpcServer:
             ("grpc.so_reuseport", 1),
         ]
         self._server: Any = None
+        self._stopping = asyncio.Event()
         self._calls: dict[str, Callable[[Any, dict[bytes, bytes], Any], Awaitable[Any]]] = {
             "ServerLive": self._live,
             "ServerReady": self._ready,
@@ -96,10 +105,10 @@ class GrpcServer:
         grpc = self._grpc
         self._server = grpc.aio.server(options=self._options)
         methods = {name: self._handler(name, call) for name, call in self._calls.items()}
-        health = {"Check": self._handler("HealthCheck", self._health)}
+        health = {"Check": self._handler("HealthCheck", self._health), "Watch": self._watcher()}
         self._server.add_generic_rpc_handlers(
             (
-                grpc.method_handlers_generic_handler("inference.GRPCInferenceService", methods),
+                grpc.method_handlers_generic_handler(_SERVICE, methods),
                 grpc.method_handlers_generic_handler("grpc.health.v1.Health", health),
             )
         )
@@ -111,8 +120,14 @@ class GrpcServer:
         return port
 
     async def stop(self, grace: float) -> None:
-        """Finish the calls in flight, then close."""
+        """Say "not serving" while calls are still taken, then take no more, finish those in flight, and close.
+
+        Args:
+            grace: seconds that calls in flight may still take; those that take longer are cancelled.
+        """
+        self._stopping.set()
         if self._server is not None:
+            await asyncio.sleep(min(grace, _SAID_SECONDS))
             await self._server.stop(grace)
 
     def _handler(self, name: str, call: Callable[[Any, dict[bytes, bytes], Any], Awaitable[Any]]) -> Any:
@@ -120,29 +135,41 @@ class GrpcServer:
 
         async def handle(body: bytes, context: Any) -> bytes:
             try:
-                headers = {
-                    key.lower().encode(): value.encode() if isinstance(value, str) else value
-                    for key, value in context.invocation_metadata() or ()
-                }
-                try:
-                    request = kind.FromString(body)
-                except Exception as error:
-                    raise RequestError(f"The message is no {name}Request.") from error
-                found = await call(request, headers, context)
+                found = await call(_parsed(kind, name, body), _headers(context), context)
                 sent: bytes = found.SerializeToString()
-            except asyncio.CancelledError:
-                raise
             except Exception as error:  # noqa: BLE001 - the edge: a fault of ours must not reach the client as a trace
-                reply = refusal(error)
-                if not isinstance(error, NoriaError):
-                    _log.exception("the call %s failed", name)
-                code = getattr(self._grpc.StatusCode, _STATUS.get(reply.status, "INTERNAL"))
-                self._data.plane.metrics.refused(reply.status)
-                await context.abort(code, orjson.loads(reply.body)["error"])
-                raise AssertionError from None  # abort has raised
+                await self._refuse(name, error, context)
             return sent
 
         return self._grpc.unary_unary_rpc_method_handler(handle)
+
+    def _watcher(self) -> Any:
+        kind = self._message("HealthCheckRequest")
+
+        async def watch(body: bytes, context: Any) -> AsyncIterator[bytes]:
+            try:
+                service, headers, said = _parsed(kind, "HealthCheck", body).service, _headers(context), 0
+                while True:
+                    status = self._health_of(service, headers)
+                    if status != said:
+                        yield self._made("HealthCheckResponse", status=status).SerializeToString()
+                        said = status
+                    if self._stopping.is_set():
+                        return
+                    await asyncio.wait((asyncio.ensure_future(self._stopping.wait()),), timeout=_LOOK_SECONDS)
+            except Exception as error:  # noqa: BLE001 - as in the other calls
+                await self._refuse("HealthWatch", error, context)
+
+        return self._grpc.unary_stream_rpc_method_handler(watch)
+
+    async def _refuse(self, name: str, error: Exception, context: Any) -> NoReturn:
+        reply = refusal(error)
+        if not isinstance(error, NoriaError):
+            _log.error("the call %s failed", name, exc_info=error)
+        self._data.plane.metrics.refused(reply.status)
+        code = getattr(self._grpc.StatusCode, _STATUS.get(reply.status, "INTERNAL"))
+        await context.abort(code, _text(orjson.loads(reply.body)))
+        raise AssertionError from None  # abort has raised
 
     def _made(self, kind: str, /, **values: Any) -> Any:
         return self._message(kind)(**values)
@@ -153,16 +180,30 @@ class GrpcServer:
         return self._made("ServerLiveResponse", live=True)
 
     async def _ready(self, request: Any, headers: dict[bytes, bytes], context: Any) -> Any:
-        return self._made("ServerReadyResponse", ready=self._data.ready)
+        return self._made("ServerReadyResponse", ready=self._data.ready and not self._stopping.is_set())
 
     async def _health(self, request: Any, headers: dict[bytes, bytes], context: Any) -> Any:
-        if request.service not in ("", "inference.GRPCInferenceService", *self._data.plane.loops()):
+        status = self._health_of(request.service, headers)
+        if status == _UNKNOWN:
             raise NotFound(f"There is no service '{request.service[:80]}'.")
-        return self._made("HealthCheckResponse", status=1 if self._data.ready else 2)
+        return self._made("HealthCheckResponse", status=status)
+
+    def _health_of(self, service: str, headers: dict[bytes, bytes]) -> int:
+        """The status of the server, or of one model by its name."""
+        data = self._data
+        if service in ("", _SERVICE):
+            ready = data.ready
+        else:
+            data.keys.check(service, headers)
+            if service not in data.plane.names():
+                return _UNKNOWN
+            ready = data.plane.ready and not data.draining and data.plane.loaded(service)
+        return _SERVING if ready and not self._stopping.is_set() else _NOT_SERVING
 
     async def _ask(self, method: str, path: str, headers: dict[bytes, bytes], body: bytes = b"") -> Any:
         """What the HTTP route says, so that both say the same."""
-        found = self._data.route(Request(method, path.encode(), b"", headers, body))
+        access = {name: headers[name] for name in _ACCESS if name in headers}  # others mean something over HTTP only
+        found = self._data.route(Request(method, path.encode(), b"", access, body))
         reply = found if isinstance(found, Reply) else await found
         return orjson.loads(reply.body)
 
@@ -178,15 +219,17 @@ class GrpcServer:
             found = await self._ask("GET", self._path(request.name, request.version, "/ready"), headers)
         except (ModelError, NotFound):
             return self._made("ModelReadyResponse", ready=False)
-        return self._made("ModelReadyResponse", ready=bool(found["ready"]))
+        return self._made("ModelReadyResponse", ready=bool(found["ready"]) and not self._stopping.is_set())
 
     async def _server_metadata(self, request: Any, headers: dict[bytes, bytes], context: Any) -> Any:
         return self._made("ServerMetadataResponse", **await self._ask("GET", "/v2", headers))
 
     async def _model_metadata(self, request: Any, headers: dict[bytes, bytes], context: Any) -> Any:
-        return self._made(
-            "ModelMetadataResponse", **await self._ask("GET", self._path(request.name, request.version), headers)
-        )
+        name, plane = request.name, self._data.plane  # not by its route: HTTP answers something else to "stats"
+        self._data.keys.check(name, headers)
+        _, manifest = plane.manifest(name, self._data.version(request.version or None))
+        versions = [route.version for route in plane.deployment(name).routes]
+        return self._made("ModelMetadataResponse", **oip.metadata(name, versions, manifest))
 
     async def _config(self, request: Any, headers: dict[bytes, bytes], context: Any) -> Any:
         found = await self._ask("GET", self._path(request.name, request.version, "/config"), headers)
@@ -234,7 +277,7 @@ class GrpcServer:
         found = oip.InferRequest(
             request.id or None,
             self._tensors(request),
-            [(output.name, None) for output in request.outputs] or None,
+            _wanted(request),
             raw,
         )
         signature = served.manifest.signature
@@ -257,6 +300,8 @@ class GrpcServer:
         found = []
         for place, tensor in enumerate(request.inputs):
             name, kind, shape = tensor.name[:200], tensor.datatype, list(tensor.shape)
+            if "shared_memory_region" in tensor.parameters:
+                raise RequestError("Shared memory is not supported; send the tensors in the request.")
             if kind not in _CONTENTS and kind not in ("FP16", "BF16"):
                 raise RequestError(f"Input '{name}' needs a datatype: one of {', '.join(sorted(_CONTENTS))}.")
             if not shape or len(shape) > 8 or any(length < 0 for length in shape):
@@ -280,7 +325,7 @@ class GrpcServer:
                 except UnicodeDecodeError:
                     raise RequestError(f"Input '{name}' holds a value that is not UTF-8 text.") from None
             else:
-                found.append(oip.Tensor(name, kind, shape, np.array(values, dtype=oip.NUMPY[kind])))
+                found.append(oip.Tensor(name, kind, shape, _numbers(name, kind, values)))
         return found
 
     def _response(self, request: Any, answered: Answered, signature: Any, wanted: list[str], raw: bool) -> Any:
@@ -305,3 +350,60 @@ class GrpcServer:
             plain = [str(value).encode() for value in plain] if kind == "BYTES" else plain
             getattr(output.contents, _CONTENTS[kind]).extend(plain)
         return response
+
+
+def _parsed(kind: Any, name: str, body: bytes) -> Any:
+    try:
+        return kind.FromString(body)
+    except Exception as error:
+        raise RequestError(f"The message is no {name}Request.") from error
+
+
+def _headers(context: Any) -> dict[bytes, bytes]:
+    """A call's metadata, as HTTP's headers are kept."""
+    return {
+        key.lower().encode(): value.encode() if isinstance(value, str) else value
+        for key, value in context.invocation_metadata() or ()
+    }
+
+
+def _text(body: Mapping[str, Any]) -> str:
+    """What HTTP says in a body, in one line: gRPC carries no more, so records and fields are named in it."""
+    text, details = str(body["error"]), body.get("details", [])
+    if details:
+        named = []
+        for one in details[:_NAMED]:
+            field = f", field {str(one['field'])[:80]!r}" if "field" in one else ""
+            named.append(f"record {one.get('record')}{field}: {str(one.get('problem', ''))[:200].rstrip('.')}")
+        more = f"; and {len(details) - _NAMED} more" if len(details) > _NAMED else ""
+        text = f"{'; '.join(named)}{more}."
+    size = 0
+    for place, letter in enumerate(text):
+        size += 1 if " " <= letter <= "~" and letter != "%" else 3 * len(letter.encode())  # the others go as %XX
+        if size > _LONGEST_TEXT:
+            return f"{text[:place]} …"
+    return text
+
+
+def _wanted(request: Any) -> list[tuple[str, bool | None]] | None:
+    """The outputs asked for; None for all."""
+    for output in request.outputs:
+        if "shared_memory_region" in output.parameters:
+            raise RequestError("Shared memory is not supported; take the outputs in the reply.")
+        if "classification" in output.parameters and output.parameters["classification"].int64_param:
+            raise RequestError("The classification extension is not supported; ask for 'probabilities'.")
+    return [(output.name, None) for output in request.outputs] or None
+
+
+def _numbers(name: str, kind: str, values: Any) -> Any:
+    """Typed contents as an array; what they hold may be wider than the tensor's datatype."""
+    found = np.array(values, dtype=_WIDE.get(kind, oip.NUMPY[kind]))
+    if kind in _WIDE:
+        narrow = found.astype(oip.NUMPY[kind])
+        if (narrow != found).any():
+            row, limits = int(np.flatnonzero(narrow != found)[0]), np.iinfo(narrow.dtype)
+            raise RequestError(
+                f"Input '{name}' is {kind}, and its value {row} is outside {limits.min} to {limits.max}."
+            )
+        return narrow
+    return found

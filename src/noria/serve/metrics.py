@@ -20,6 +20,7 @@ __all__ = ["Metrics", "Snapshot", "render"]
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 10_000)
 _CLASSES = 100
+_AGREES = 0.01  # of the number given, as a canary's decisions have it
 
 
 class Series(msgspec.Struct):
@@ -100,7 +101,7 @@ class Metrics:
         one = self._of(loop, route)
         one.compared += len(given)
         one.agreed += sum(
-            ours == theirs or (isinstance(ours, float) and abs(ours - theirs) <= 1e-6 * max(1.0, abs(ours)))
+            ours == theirs or (isinstance(ours, float) and abs(ours - theirs) <= _AGREES * max(1e-12, abs(ours)))
             for ours, theirs in zip(given, shadow, strict=False)
         )
 

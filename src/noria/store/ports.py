@@ -287,7 +287,11 @@ class PredictionLog(Protocol):
     def predictions(
         self, loop: str, *, after: int = 0, version: int | None = None, limit: int = 10_000
     ) -> list[tuple[int, Prediction]]:
-        """Predictions with their place in the order of arrival, from just after ``after``."""
+        """Predictions with their place in the order of arrival, from just after ``after``; a shadow's left out."""
+        ...
+
+    def rows(self, loop: str, *, after: int = 0, limit: int = 10_000) -> list[tuple[int, Prediction]]:
+        """As `predictions`, a shadow's among them."""
         ...
 
     def labelled(

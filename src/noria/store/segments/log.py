@@ -143,24 +143,31 @@ class FolderPredictions:
 
     def predictions(self, loop: str, *, after: int = 0, version: int | None = None, limit: int = 10_000) -> Numbered:
         """Predictions with their place in the order of arrival; a shadow's are not among them."""
+        return self._read(loop, after, limit, version, shadows=False)
+
+    def rows(self, loop: str, *, after: int = 0, limit: int = 10_000) -> Numbered:
+        """As `predictions`, a shadow's among them."""
+        return self._read(loop, after, limit, None, shadows=True)
+
+    def _read(self, loop: str, after: int, limit: int, version: int | None, shadows: bool) -> Numbered:
         self.index()
         found: Numbered = []
         with self.database.read() as connection:
-            for one in self._from(connection, loop, after, limit, version):
+            for one in self._from(connection, loop, after, limit, version, shadows):
                 found += one
                 if len(found) >= limit:
                     break
         return found[:limit]
 
     def _from(
-        self, connection: Connection, loop: str, after: int, limit: int, version: int | None
+        self, connection: Connection, loop: str, after: int, limit: int, version: int | None, shadows: bool
     ) -> Iterator[Numbered]:
         """Piece after piece, what comes after a sequence and was answered."""
         files = connection.execute(
             "SELECT name, first, rows FROM files WHERE loop = ? AND first + rows > ? ORDER BY first", (loop, after + 1)
         ).fetchall()
         for name, _, _ in files:
-            yield self._file_rows(loop, name, after, limit, version)
+            yield self._file_rows(loop, name, after, limit, version, shadows)
         chunks = connection.execute(
             "SELECT first, rows, segment, start, stop FROM chunks WHERE loop = ? AND first + rows > ? ORDER BY first",
             (loop, after + 1),
@@ -172,16 +179,18 @@ class FolderPredictions:
                 for one in rows
                 if one[0] > after
                 and one[1].error is None
-                and one[1].role != "shadow"
+                and (shadows or one[1].role != "shadow")
                 and version in (None, one[1].version)
             ]
 
-    def _file_rows(self, loop: str, name: str, after: int, limit: int, version: int | None) -> Numbered:
+    def _file_rows(self, loop: str, name: str, after: int, limit: int, version: int | None, shadows: bool) -> Numbered:
         import polars as pl
 
         from noria.store.segments.table import predictions_of_frame
 
-        wanted = (pl.col("sequence") > after) & pl.col("error").is_null() & (pl.col("role") != "shadow")
+        wanted = (pl.col("sequence") > after) & pl.col("error").is_null()
+        if not shadows:
+            wanted &= pl.col("role") != "shadow"
         if version is not None:
             wanted &= pl.col("version") == version
         frame = pl.scan_parquet(table_folder(self.folder, loop) / name).filter(wanted).head(limit).collect()

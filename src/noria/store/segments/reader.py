@@ -77,6 +77,8 @@ class Segment:
         while at + HEADER.size <= len(data):
             length, _ = HEADER.unpack_from(data, at)
             body = at + HEADER.size
+            if not length:
+                break
             if start + at == 0:
                 self._head(_unpack(data[body : body + length]))
             elif data[body] & 0xF0 == 0x90 and data[body + 1] == 0:  # an array whose first item is 0
@@ -121,7 +123,8 @@ def _framed(data: bytes) -> Iterator[tuple[int, int, list[Any]]]:
     while at + HEADER.size <= len(data):
         length, check = HEADER.unpack_from(data, at)
         body = data[at + HEADER.size : at + HEADER.size + length]
-        if len(body) < length or zlib.crc32(body) != check:
+        # Zeros, as a file has them after a power cut, would pass for an empty block with the right checksum.
+        if not length or len(body) < length or zlib.crc32(body) != check:
             return
         after = at + HEADER.size + length
         yield at, after, _unpack(body)

@@ -154,6 +154,10 @@ class SqlPredictionLog:
             rows = connection.execute(f"{sql} ORDER BY sequence LIMIT ?", [*values, limit]).fetchall()
         return [(sequence, _PREDICTION.decode(body)) for sequence, body in rows]
 
+    def rows(self, loop: str, *, after: int = 0, limit: int = 10_000) -> list[tuple[int, Prediction]]:
+        """As `predictions`, a shadow's among them."""
+        return self.predictions(loop, after=after, limit=limit)
+
     def labelled(
         self,
         loop: str,
