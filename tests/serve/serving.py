@@ -21,6 +21,7 @@ from noria.serve.listen import ServerThread
 from noria.store import Store
 
 LOOP = """
+import os
 import time
 
 import pandas as pd
@@ -50,6 +51,8 @@ def town(data: pd.DataFrame) -> pd.Series:
         raise ValueError("Atlantis has sunk")
     if (data["city"] == "Sloth").any():
         time.sleep(0.5)
+    if (data["city"] == "Pompeii").any():
+        os._exit(3)
     return data["city"]
 
 

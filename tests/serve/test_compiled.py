@@ -414,3 +414,31 @@ def test_more_than_can_wait_is_turned_away(trained: tuple[Store, list[ModelVersi
         assert int(away.headers["retry-after-ms"]) >= 1
         assert int(away.headers["retry-after"]) >= 1
         assert found.post("/predict/churn", {**slow, "city": "Oslo"}).status == 200
+
+
+def test_a_request_that_crashes_the_model_fails_alone(
+    trained: tuple[Store, list[ModelVersion]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    import noria.serve.process
+
+    monkeypatch.setattr(noria.serve.process, "_CRASHES", 3)
+    told: list[tuple[str, int, str]] = []
+    found = Served(*trained, settings={"crashing": lambda *crash: told.append(crash)})
+    found.deploy((1, 100.0))
+    good = {"id": 1, "age": 40, "city": "Oslo", "bonus": 0.5}
+    with found.up(), ThreadPoolExecutor(17) as pool:
+        slow = pool.submit(found.post, "/predict/churn", {**good, "city": "Sloth"})  # the others wait together
+        time.sleep(0.2)
+        poisoned = pool.submit(found.post, "/predict/churn", {**good, "city": "Pompeii"})
+        others = [pool.submit(found.post, "/predict/churn", good) for _ in range(15)]
+        assert [one.result().status for one in (slow, *others)] == [200] * 16
+        assert poisoned.result().status == 503
+        assert told == []  # it has crashed twice: among the others, and alone
+        for _ in range(2):
+            assert found.post("/predict/churn", {**good, "city": "Pompeii"}).status == 503
+        found.until(lambda: bool(told))
+        assert told[0][:2] == ("churn", 1)
+        assert "status 3" in told[0][2]
+        assert found.post("/predict/churn", good).status == 200

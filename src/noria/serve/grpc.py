@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import numpy as np
@@ -156,7 +157,8 @@ class GrpcServer:
                         said = status
                     if self._stopping.is_set():
                         return
-                    await asyncio.wait((asyncio.ensure_future(self._stopping.wait()),), timeout=_LOOK_SECONDS)
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._stopping.wait(), _LOOK_SECONDS)
             except Exception as error:  # noqa: BLE001 - as in the other calls
                 await self._refuse("HealthWatch", error, context)
 

@@ -3,13 +3,17 @@
 uvicorn costs about 20 microseconds of CPU a request more, which is as much as everything else a prediction needs
 (`bench/serving.py --wires`). What must hold for that to be safe is kept here and in `tests/serve/test_protocol.py`:
 
-- Framing is llhttp's, in its strict mode: both Content-Length and Transfer-Encoding, two different lengths, bare
-  line feeds and folded headers are refused, and the connection is closed after any refusal.
-- Requests of one connection are answered one after the other, in order; a connection with more than a few waiting
-  is not read from.
-- Heads, addresses and bodies are bounded; a head or a body that does not come in time is refused with 408;
-  idle connections are closed; a client that does not read its answers is dropped.
-- Paths that are not the data plane's go to another protocol (uvicorn's), from a message's first byte on.
+- Framing is llhttp's, in its strict mode: both Content-Length and Transfer-Encoding, two lengths, bare line feeds and
+  folded headers are refused, and the connection is closed after any refusal. Trailers are read and forgotten.
+- Requests of one connection are answered one after the other, in order, a refusal after what came before it; a
+  connection with more than a few waiting, or with a large one, is not read from.
+- Heads, addresses, bodies and what stands between a body's chunks are bounded; a head or a body that does not come in
+  time is refused with 408; idle connections are closed; a client that does not read its answers is dropped.
+- After a refusal the connection is only half closed for a while, and what still comes is thrown away, so that a client
+  that is sending sees the answer rather than a reset (RFC 9112, 9.6).
+- A wish to upgrade is not followed (RFC 9110, 7.8): the request is answered in HTTP/1.1. Java's client wishes by default.
+- Paths that are not the data plane's go to another protocol (uvicorn's), from a message's first byte on. One that was
+  sent before the answers to earlier requests came cannot be handed on and is told 421: ask on another connection.
 """
 
 from __future__ import annotations
@@ -31,7 +35,13 @@ __all__ = ["Connection", "Front", "Limits"]
 _log = logging.getLogger("noria.serve")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _PIPELINED = 8
-_ONCE = frozenset((b"content-length", b"host", b"transfer-encoding", b"authorization", b"content-type"))
+_LARGE = 2**16
+_PIECES = 1024
+_LINGER_SECONDS = 5.0
+_ONCE = frozenset(
+    (b"authorization", b"content-encoding", b"content-length", b"content-type", b"host", b"origin", b"transfer-encoding")
+)
+_UPGRADES = frozenset((b"upgrade", b"http2-settings"))
 
 
 class Limits:
@@ -88,22 +98,33 @@ class Front:
         self.handle = handle
         self.fallback = fallback
         self.mine = mine
-        self.limits = limits or Limits()
+        self.limits = limits = limits or Limits()
         self.connections: set[Connection] = set()
         self.draining = False
         self.holding = False
         self.tasks: set[asyncio.Future[Any]] = set()
         self.now = time.monotonic()
+        self.behind = 0.0
         self.date = b""
+        self._handed: set[asyncio.BaseTransport] = set()
+        self._tick = max(
+            0.01, min(0.5, *(seconds / 8 for seconds in (limits.head_seconds, limits.body_seconds, limits.idle_seconds)))
+        )
         self._sweeper: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Begin to watch the connections' times."""
-        self.now = time.monotonic()
+        """Begin to watch the connections' times.
+
+        The clock does not count the time in which this process stood still: what came in it is yet to be read.
+        """
+        now = time.monotonic()
+        self.now = now if self._sweeper is None else self.now + min(now - self.now - self.behind, 2 * self._tick)
+        self.behind = now - self.now
         self.date = b"date: " + formatdate(usegmt=True).encode() + b"\r\n"
+        self._sweeper = asyncio.get_running_loop().call_later(self._tick, self.start)
+        self._handed = {transport for transport in self._handed if not transport.is_closing()}
         for connection in tuple(self.connections):
             connection.check(self.now)
-        self._sweeper = asyncio.get_running_loop().call_later(0.5, self.start)
 
     def stop(self) -> None:
         """Close what is left."""
@@ -127,19 +148,39 @@ class Front:
         """The protocol of a new connection."""
         return Connection(self)
 
+    def hand_on(self, transport: asyncio.Transport, data: bytes) -> None:
+        """Give a connection to the other protocol, with what has come on it."""
+        assert self.fallback is not None
+        self._handed.add(transport)
+        protocol = self.fallback()
+        protocol.connection_made(transport)
+        transport.set_protocol(protocol)
+        protocol.data_received(data)
+
+    def count(self) -> int:
+        """How many connections there are, those that were handed on among them."""
+        return len(self.connections) + len(self._handed)
+
 
 class Connection(asyncio.Protocol):
     """One client's connection."""
 
     __slots__ = (
         "_answering",
+        "_asked",
         "_body",
         "_closing",
+        "_due",
+        "_ended",
         "_expect",
+        "_fed",
         "_front",
         "_head",
+        "_headed",
         "_headers",
-        "_loop",
+        "_lingering",
+        "_mark",
+        "_mine",
         "_paused",
         "_peeked",
         "_reading",
@@ -155,24 +196,31 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, front: Front) -> None:
         self._front = front
-        self._loop = asyncio.get_running_loop()
         self.parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
         self._waiting: deque[tuple[Request, bool]] = deque()
         self._answering = False  # a request is with the handler
         self._reading = False  # a message has begun and is not whole
         self._closing = False
+        self._lingering = False  # it is closed but for what the client still sends
+        self._ended = False  # the client sends no more
+        self._due = False  # something is to be done once all is answered: see _settle
         self._refused: Reply | None = None
         self._paused = 0.0  # since when the client has not read
         self._stopped = False  # it is not read from
         self._since = front.now
         self._peeked = b""
+        self._mine = False  # the message that begins was found to be ours
         self._url = b""
         self._head = 0
         self._size = 0
+        self._mark = -2  # how far the body had come with the last piece: -2 nothing yet, -1 a head
+        self._fed = 0  # bytes since then
         self._expect = False
+        self._headed = False  # the head is whole
+        self._asked: dict[bytes, bytes] = {}
         self._headers: dict[bytes, bytes] = {}
-        self._body: list[bytes] = []
+        self._body: list[bytes | bytearray] = []
 
     # what asyncio calls
 
@@ -182,7 +230,10 @@ class Connection(asyncio.Protocol):
         self._transport = transport  # type: ignore[assignment]
         self._since = self._front.now
         self._front.connections.add(self)
-        if len(self._front.connections) > self._front.limits.connections:
+        most = self._front.limits.connections
+        if len(self._front.connections) > 2 * most:
+            transport.abort()  # type: ignore[attr-defined]  # not even a refusal is to be had
+        elif self._front.count() > most:
             self._refuse(503, "The server has too many connections; try again.")
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -190,33 +241,40 @@ class Connection(asyncio.Protocol):
         self._front.connections.discard(self)
         self._closing = True
         self._waiting.clear()
+        self._body = []
         self._transport = None
+        self.parser = None  # type: ignore[assignment]  # they hold each other
 
     def data_received(self, data: bytes) -> None:
         """Read on."""
-        if self._closing:
+        if self._closing or self._refused is not None:
             return
-        if not self._reading and self._front.fallback is not None:
-            data = self._peeked + data
-            self._peeked = b""
-            if not self._waiting and not self._answering and not self._stays(data):
+        front = self._front
+        if front.fallback is not None and not self._reading and not self._answering and not self._waiting:
+            if self._peeked:
+                data = self._peeked + data
+            if not self._stays(data):
                 return
+            self._mine = True
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._refuse(400, "This server speaks HTTP/1.1 only; it does not upgrade connections.")
-        except httptools.HttpParserError as error:
-            if self._refused is None:
-                self._refuse(400, f"The request is not valid HTTP/1.1: {str(error)[:100]}.")
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._stumbled(data, error)
+        if self._reading:
+            self._unfinished(len(data))
+        if front.draining:
+            self._next()
 
     def eof_received(self) -> bool:
         """The client sends no more; it may still wait for its answers."""
-        return bool(self._answering or self._waiting)
+        self._ended = self._due = bool(self._answering or self._waiting) and not self._closing
+        return self._ended
 
     def pause_writing(self) -> None:
         """The client does not read its answers: ask no more of it."""
         self._paused = self._front.now
-        self._pause()
+        if not self._lingering:
+            self._pause()
 
     def resume_writing(self) -> None:
         """It reads again."""
@@ -232,7 +290,9 @@ class Connection(asyncio.Protocol):
         self._url = b""
         self._head = 0
         self._size = 0
+        self._mark = -2
         self._expect = False
+        self._headed = False
         self._headers = {}
         self._body = []
 
@@ -247,32 +307,35 @@ class Connection(asyncio.Protocol):
         self._head += len(name) + len(value) + 4
         if name in headers and name in _ONCE:
             self._refuse(400, f"The header {name.decode('latin-1')} is there twice.")
-        headers[name] = value
+        headers[name] = value.rstrip()
         if len(headers) > 16:
             self._grow(0)
 
     def on_headers_complete(self) -> None:
         """The head is whole: refuse what its words already rule out."""
-        headers, limits = self._headers, self._front.limits
+        front, parser = self._front, self.parser
+        self._asked = headers = self._headers
+        self._headers = {}  # trailers go there, and nowhere on: a proxy may have looked at the head alone
+        self._headed = True
         self._grow(0)
+        if parser.should_upgrade():
+            self._size = front.limits.body + 1  # on_message_complete stops at it; what then comes is _stumbled's
+            return
+        if self._mine:
+            self._mine = False
+        elif front.fallback is not None and not front.mine(self._url):
+            self._refuse(421, "Ask for this on a connection of its own, not behind a request for a model.")
         if self._refused is not None:
             return
-        if b"host" not in headers and self.parser.get_http_version() == "1.1":
+        if b"host" not in headers and parser.get_http_version() == "1.1":
             self._refuse(400, "The request has no Host header.")
-            return
-        coding = headers.get(b"transfer-encoding")
-        if coding is not None and (coding.lower() != b"chunked" or b"content-length" in headers):
-            self._refuse(400, "A body comes chunked or with its length, not otherwise and not both.")
-            return
-        expect = headers.get(b"expect")
-        if expect is None:
-            return
-        if expect.lower() != b"100-continue":
-            self._refuse(417, "Expect can only be 100-continue.")
-        elif int(headers.get(b"content-length", b"0")) > limits.body:
-            self._refuse(413, f"The body is larger than {limits.body // 2**20} MB; send smaller batches.")
-        elif self._transport is not None and not self._answering:
-            self._transport.write(_CONTINUE)
+        elif b"transfer-encoding" in headers:
+            coding = headers[b"transfer-encoding"].lower()
+            if coding != b"chunked" or b"content-length" in headers or parser.get_http_version() != "1.1":
+                self._refuse(400, "A body comes chunked, in HTTP/1.1, or with its length, not otherwise and not both.")
+                return
+        if b"expect" in headers:
+            self._expected(headers[b"expect"].lower())
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body. What is too large is read on for a while, unkept, so that the client sees the answer."""
@@ -280,7 +343,12 @@ class Connection(asyncio.Protocol):
         if self._refused is not None:
             return
         if self._size <= self._front.limits.body:
-            self._body.append(body)
+            pieces = self._body
+            pieces.append(body)
+            if len(pieces) > _PIECES:  # a few bytes a piece would take many times their size
+                whole = pieces[0] if isinstance(pieces[0], bytearray) else bytearray(pieces[0])
+                whole += b"".join(pieces[1:])
+                self._body = [whole, b""]
             return
         self._body.clear()
         if self._size > 8 * self._front.limits.body:
@@ -293,17 +361,25 @@ class Connection(asyncio.Protocol):
         if self._refused is not None:
             return
         if self._size > self._front.limits.body:
-            self._refuse(413, self._too_large())
+            if not self.parser.should_upgrade():
+                self._refuse(413, self._too_large())
+            return
+        keep = self.parser.should_keep_alive()
+        if not keep and self.parser.get_http_version() not in ("1.1", "1.0"):
+            self._refuse(505, "This server speaks HTTP/1.1.")
             return
         path, _, query = self._url.partition(b"?")
-        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        if path[0] != 47:  # "/"
+            path = self._absolute(path)
+        pieces = self._body
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         method = self.parser.get_method().decode("ascii", "replace")
-        request = Request(method, path, query, self._headers, body)
-        self._waiting.append((request, self.parser.should_keep_alive()))
-        if not self._answering:
+        self._waiting.append((Request(method, path, query, self._asked, body), keep))  # type: ignore[arg-type]
+        if self._answering:
+            if len(self._waiting) >= _PIPELINED or self._size > _LARGE:
+                self._pause()
+        elif not self._front.draining:  # then the others that have come are looked at first: only the last one closes
             self._next()
-        elif len(self._waiting) >= _PIPELINED:
-            self._pause()
 
     # the rest
 
@@ -317,43 +393,131 @@ class Connection(asyncio.Protocol):
         elif len(self._headers) > self._front.limits.headers:
             self._refuse(431, f"There are more than {self._front.limits.headers} headers.")
 
+    def _expected(self, expect: bytes) -> None:
+        """Let the client send its body, or not."""
+        if self.parser.get_http_version() != "1.1":
+            return
+        body = self._front.limits.body
+        if expect != b"100-continue":
+            self._refuse(417, "Expect can only be 100-continue.")
+        elif int(self._asked.get(b"content-length", b"0")) > body:
+            self._refuse(413, self._too_large())
+        else:
+            self._expect = self._due = True
+            if not self._answering and not self._waiting:
+                self._settle()
+
+    def _absolute(self, target: bytes) -> bytes:
+        """The path of an address that is not just a path (RFC 9112, 3.2.2)."""
+        _, found, rest = target.partition(b"://")
+        if not found:
+            return target
+        host, _, path = rest.partition(b"/")
+        self._asked[b"host"] = host
+        return b"/" + path
+
+    def _stumbled(self, data: bytes, error: Exception) -> None:
+        """Go on after the parser could not.
+
+        A wish to upgrade ends its work: a new one is told the head without the wish, and then what came after it.
+        """
+        rest = memoryview(data)
+        while isinstance(error, httptools.HttpParserUpgrade):
+            if self._refused is not None or self._closing:
+                return
+            rest = rest[error.args[0] :]
+            method = self.parser.get_method()
+            if method == b"CONNECT":
+                self._refuse(501, "This server is no proxy.")
+                return
+            words = [word.strip() for word in self._asked.get(b"connection", b"").lower().split(b",")]
+            kept = {name: value for name, value in self._asked.items() if name not in _UPGRADES}
+            kept[b"connection"] = b", ".join(word for word in words if word not in _UPGRADES)
+            head = [b"%s %s HTTP/%s\r\n" % (method, self._url, self.parser.get_http_version().encode())]
+            head += [b"%s: %s\r\n" % header for header in kept.items()]
+            self.parser = httptools.HttpRequestParser(self)
+            self._mine = True
+            try:
+                self.parser.feed_data(b"".join(head) + b"\r\n")
+                self.parser.feed_data(rest)
+                return
+            except (httptools.HttpParserError, httptools.HttpParserUpgrade) as again:
+                error = again
+        if isinstance(error, httptools.HttpParserCallbackError):
+            _log.error("request %s failed", self._url[:200], exc_info=error.__context__ or error)
+            self._refuse(500, "The server failed to answer; its log says why.")
+        else:
+            self._refuse(400, f"The request is not valid HTTP/1.1: {str(error)[:100]}.")
+
+    def _unfinished(self, length: int) -> None:
+        """Bound what the parser keeps or skips unseen: half a header, a trailer, what is said beside a chunk's size."""
+        mark = self._size if self._headed else -1
+        if mark == self._mark:
+            self._fed += length
+            if self._fed > self._front.limits.head:
+                self._refuse(431, f"The request's head is larger than {self._front.limits.head // 1024} kB.")
+            return
+        if mark >= 0 and self._mark < 0 and self._refused is None:
+            declared = int(self._asked.get(b"content-length", b"0"))
+            if declared > 8 * self._front.limits.body:
+                self._refuse(413, self._too_large())
+        self._mark, self._fed = mark, 0
+
     def _stays(self, data: bytes) -> bool:
         """Whether the message that begins here is ours; else the connection is handed on, or waits to be told."""
         _, found, rest = data.partition(b" ")
         target, whole, _ = rest.partition(b" ")
-        if not (found and whole) and b"\n" not in data and len(data) < 8192:
-            self._peeked = data  # too short to tell
-            return False
-        if self._front.mine(target):
-            return True
-        fallback, transport = self._front.fallback, self._transport
-        if fallback is None or transport is None:
+        if not (found and whole):
+            begun = data.lstrip(b"\r\n")  # empty lines before a message are nothing
+            if b"\n" not in begun and len(begun) < 8192:  # too short to tell
+                if begun and not self._peeked:
+                    self._since = self._front.now
+                    self._headed = False
+                self._peeked = begun
+                return False
+        self._peeked = b""
+        transport = self._transport
+        if self._front.mine(target) or transport is None:
             return True
         self._front.connections.discard(self)
         self._closing = True
-        protocol = fallback()
-        protocol.connection_made(transport)
-        transport.set_protocol(protocol)
-        protocol.data_received(data)
+        self._front.hand_on(transport, data)
         return False
 
     def _next(self) -> None:
         """Answer what waits, in order, for as long as answers come at once."""
         while self._waiting and not self._answering and not self._closing:
             if self._paused or self._front.holding:
+                if len(self._waiting) >= _PIPELINED or self._size > _LARGE:
+                    self._pause()
                 return
             request, keep = self._waiting.popleft()
             self._answering = True
             try:
                 reply = self._front.handle(request)
+                if not isinstance(reply, Reply):
+                    self._later(request, reply, keep)
+                    break
             except Exception:  # noqa: BLE001 - the edge: a fault of ours must not reach the client as a trace
                 reply = self._fault(request)
-            if isinstance(reply, Reply):
-                self._answer(request, reply, keep)
-            else:
-                self._later(request, reply, keep)
+            self._answer(request, reply, keep)
         if self._stopped and len(self._waiting) < _PIPELINED and not self._paused:
             self._resume()
+        if self._due and not self._waiting and not self._answering:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Do what had to wait until all that came before was answered."""
+        self._due = False
+        if self._closing or self._transport is None:
+            return
+        if self._refused is not None:
+            about_head = self._headed and self.parser.get_method() == b"HEAD"
+            self._answer(Request("HEAD" if about_head else "GET", b"", b"", {}, b""), self._refused, keep=False)
+        elif self._ended:
+            self.close()
+        elif self._expect and self._reading:
+            self._transport.write(_CONTINUE)
 
     def go_on(self) -> None:
         """Answer what was held."""
@@ -386,7 +550,11 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        keep = keep and not self._front.draining and self._refused is None
+        if keep and self._front.draining:
+            keep = bool(self._waiting) or self._reading or self._refused is not None
+            linger = not keep
+        else:
+            linger = not keep and self._refused is not None
         head = [
             STATUS_LINES.get(reply.status) or STATUS_LINES[500],
             self._front.date,
@@ -396,12 +564,19 @@ class Connection(asyncio.Protocol):
         ]
         for name, value in reply.headers:
             head += (name, b": ", value, b"\r\n")
-        head.append(b"\r\n" if keep else b"connection: close\r\n\r\n")
+        if not keep:
+            head.append(b"connection: close\r\n\r\n")
+        elif b"connection" in request.headers:  # HTTP/1.0 has to be told
+            head.append(b"connection: keep-alive\r\n\r\n")
+        else:
+            head.append(b"\r\n")
         if request.method != "HEAD":
             head.append(reply.body)
         transport.write(b"".join(head))
         self._since = self._front.now
-        if not keep:
+        if linger:
+            self._linger()
+        elif not keep:
             self.close()
 
     def _refuse(self, status: int, problem: str) -> None:
@@ -409,13 +584,9 @@ class Connection(asyncio.Protocol):
         if self._refused is not None or self._closing:
             return
         self._refused = json_reply(status, {"error": problem})
+        self._due = True
         if not self._answering and not self._waiting:
-            self._say_refused()
-
-    def _say_refused(self) -> None:
-        if self._refused is None or self._closing:
-            return
-        self._answer(Request("GET", b"", b"", {}, b""), self._refused, keep=False)
+            self._settle()
 
     def _pause(self) -> None:
         if not self._stopped and self._transport is not None and not self._transport.is_closing():
@@ -425,6 +596,7 @@ class Connection(asyncio.Protocol):
     def _resume(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
             self._stopped = False
+            self._since = self._front.now  # what it could not send meanwhile is not late
             self._transport.resume_reading()
 
     def busy(self) -> bool:
@@ -436,27 +608,63 @@ class Connection(asyncio.Protocol):
     @property
     def quiet_since(self) -> float:
         """When it last began or ended a message."""
-        return self._since
+        return self._since + self._front.behind
 
     def check(self, now: float) -> None:
         """Close it if a time is over."""
         limits = self._front.limits
         waited = now - self._since
-        if self._paused:
-            if now - self._paused > limits.body_seconds and self._transport is not None:
-                self._transport.abort()
+        if self._paused and now - self._paused > limits.body_seconds:
+            self._abort()
+        elif self._lingering:
+            if waited > min(_LINGER_SECONDS, limits.idle_seconds):
+                self.close()
+        elif self._closing:
+            if waited > limits.body_seconds:
+                self._abort()  # what was written does not go
+        elif self._paused:
+            return
         elif self._reading:
-            allowed = limits.body_seconds + self._size / 2**20 if self._size else limits.head_seconds
-            if waited > allowed:
+            allowed = limits.body_seconds + self._size / 2**20 if self._headed else limits.head_seconds
+            if waited > allowed and not self._stopped:
                 self._reading = False
                 self._refuse(408, f"The request did not come whole in {allowed:.0f} s.")
         elif not self._answering and not self._waiting:
-            allowed = limits.head_seconds if self._peeked else limits.idle_seconds
-            if waited > allowed:
+            if self._peeked:
+                if waited > limits.head_seconds:
+                    self._peeked = b""
+                    self._refuse(408, f"The request did not come whole in {limits.head_seconds:.0f} s.")
+            elif waited > limits.idle_seconds:
                 self.close()
+
+    def _linger(self) -> None:
+        """Close it so that the client sees the last answer, though it may be sending still."""
+        transport = self._transport
+        if transport is None or self._closing:
+            return
+        if self._ended or not transport.can_write_eof():
+            self.close()
+            return
+        self._over()
+        self._lingering = True
+        self._resume()
+        transport.write_eof()
 
     def close(self) -> None:
         """Close it when what was written has gone."""
-        self._closing = True
+        if not self._closing or self._lingering:
+            self._over()
+        self._lingering = False
         if self._transport is not None:
             self._transport.close()
+
+    def _over(self) -> None:
+        self._closing = True
+        self._reading = False
+        self._since = self._front.now
+        self._waiting.clear()
+        self._body = []
+
+    def _abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
