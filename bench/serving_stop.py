@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import select
 import shutil
 import signal
 import socket
@@ -34,7 +35,7 @@ from noria.store.ports import Transaction
 
 CALLERS, RATE = 12, 200
 RELOADS, CHANGES = 20, 5
-WAITS, CONNECTIONS = 1.0, 1000
+WAITS, CONNECTIONS = 1.0, 2000
 
 
 def message(port: int, rows: int = 1, path: str = INFER, more: str = "") -> bytes:
@@ -70,15 +71,17 @@ class Caller(threading.Thread):
         while not self.over.is_set():
             try:
                 with socket.create_connection(("127.0.0.1", self._port), 10) as connection:
-                    kept = True
-                    while kept and not self.over.is_set():
+                    asked = 0
+                    while not self.over.is_set():
                         due = max(due + self._pause, time.monotonic() - self._pause)
                         time.sleep(max(0.0, due - time.monotonic()))
-                        kept = self._ask(connection)
+                        if select.select([connection], [], [], 0)[0] or not self._ask(connection, asked):
+                            break  # closed while nothing was asked (a client sees that before it sends), or told to
+                        asked += 1
             except OSError:
                 return  # nobody takes connections: the server is gone
 
-    def _ask(self, connection: socket.socket) -> bool:
+    def _ask(self, connection: socket.socket, before: int) -> bool:
         """One request; whether the connection is kept."""
         began = time.perf_counter()
         try:
@@ -93,7 +96,8 @@ class Caller(threading.Thread):
             while len(body) < length:
                 body += self._more(connection)
         except OSError as error:
-            self.lost.append(repr(error))
+            age = "a new connection" if before == 0 else "a kept connection"
+            self.lost.append(f"{age}, pause {self._pause:g} s: {error!r}")
             return False
         self.times.append(time.perf_counter() - began)
         if head.split(b" ", 2)[1] == b"200":
@@ -125,7 +129,7 @@ def summary(callers: list[Caller]) -> dict[str, Any]:
         "lost": sum(len(caller.lost) for caller in callers),
         "p99_ms": round(1e3 * times[int(0.99 * len(times))], 2),
         "slowest_ms": round(1e3 * times[-1], 1),
-        "said": sorted({said for caller in callers for said in caller.bad + caller.lost})[:5],
+        "said": [said for caller in callers for said in caller.bad + caller.lost][:20],
     }
 
 
@@ -197,7 +201,7 @@ def stops(place: Path, rounds: int, options: list[str]) -> dict[str, Any]:
     return {
         "rounds": rounds, **{key: sum(one[key] for one in found) for key in ("answered", "bad", "lost")},
         "exit_s_max": round(max(ends), 2), "exit_status": sorted(map(str, codes)),
-        "said": sorted({said for one in found for said in one["said"]})[:5],
+        "said": dict(Counter(said for one in found for said in one["said"])),
     }  # fmt: skip
 
 
@@ -216,7 +220,7 @@ class _Client(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
         self.transport = transport  # type: ignore[assignment]
-        self.crowd.free(self)
+        self.crowd.opened(self)
 
     def send(self, due: float) -> None:
         assert self.transport is not None
@@ -254,15 +258,15 @@ class _Crowd:
         self.late = 0
 
     def free(self, client: _Client) -> None:
-        while self._waiting:
-            due = self._waiting.popleft()
-            if time.monotonic() - due > WAITS:
-                self.unsent += 1
-                continue
-            self.sent += 1
-            client.send(due)
-            return
         self._idle.append(client)
+
+    def opened(self, client: _Client) -> None:
+        """The connection that an arrival had to wait for."""
+        self._send(client, self._waiting.popleft())
+
+    def _send(self, client: _Client, due: float) -> None:
+        self.sent += 1
+        client.send(due)
 
     def answered(self, status: str, spent: float) -> None:
         self.statuses[status] += 1
@@ -280,12 +284,13 @@ class _Crowd:
         while self._idle:
             client = self._idle.pop()
             if client.transport is not None and not client.transport.is_closing():
-                self.sent += 1
-                client.send(due)
+                self._send(client, due)
                 return
-        self._waiting.append(due)
-        if self._open < CONNECTIONS:
+        if self._open == CONNECTIONS:
+            self.unsent += 1
+        else:
             self._open += 1
+            self._waiting.append(due)
             loop = asyncio.get_running_loop()
             task = loop.create_task(loop.create_connection(lambda: _Client(self), "127.0.0.1", self._port))
             self._opening.add(task)

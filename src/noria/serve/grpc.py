@@ -41,7 +41,10 @@ _STATUS = {
 }  # fmt: skip
 _SERVICE = "inference.GRPCInferenceService"
 _SERVING, _NOT_SERVING, _UNKNOWN = 1, 2, 3  # grpc.health.v1.HealthCheckResponse.ServingStatus
+_ALWAYS = frozenset(("ServerLive", "ServerReady", "ModelReady", "HealthCheck"))  # answered until the very end
 _SAID_SECONDS = 0.15
+_QUIET_SECONDS = 0.1
+_RESTLESS_SECONDS = 1.0
 _LOOK_SECONDS = 0.25
 _LONGEST_TEXT = 4000  # bytes as sent: clients refuse a reply whose trailers are over 8 KB
 _NAMED = 10
@@ -83,6 +86,9 @@ class GrpcServer:
         ]
         self._server: Any = None
         self._stopping = asyncio.Event()
+        self._closing = False
+        self._in_flight = 0
+        self._last_call = 0.0
         self._calls: dict[str, Callable[[Any, dict[bytes, bytes], Any], Awaitable[Any]]] = {
             "ServerLive": self._live,
             "ServerReady": self._ready,
@@ -121,25 +127,43 @@ class GrpcServer:
         return port
 
     async def stop(self, grace: float) -> None:
-        """Say "not serving" while calls are still taken, then take no more, finish those in flight, and close.
+        """Say "not serving" while calls are still taken, then turn new ones away, finish those in flight, and close.
+
+        gRPC cancels calls that it has received and not yet handed on when it is closed, and a client cannot tell those
+        from calls that were begun. So calls are turned away as unavailable, until for a while none comes, before that.
 
         Args:
             grace: seconds that calls in flight may still take; those that take longer are cancelled.
         """
         self._stopping.set()
-        if self._server is not None:
-            await asyncio.sleep(min(grace, _SAID_SECONDS))
-            await self._server.stop(grace)
+        if self._server is None:
+            return
+        end = time.monotonic() + grace
+        await asyncio.sleep(min(grace, _SAID_SECONDS))
+        self._closing = True
+        while self._in_flight and time.monotonic() < end:
+            await asyncio.sleep(0.01)
+        until = min(end, time.monotonic() + _RESTLESS_SECONDS)
+        while (now := time.monotonic()) < until and now - self._last_call < _QUIET_SECONDS:
+            await asyncio.sleep(0.01)
+        await self._server.stop(max(0.0, end - time.monotonic()))
 
     def _handler(self, name: str, call: Callable[[Any, dict[bytes, bytes], Any], Awaitable[Any]]) -> Any:
         kind = self._message(f"{name}Request")
 
         async def handle(body: bytes, context: Any) -> bytes:
+            if name not in _ALWAYS:
+                self._last_call = time.monotonic()
+                if self._closing:
+                    await context.abort(self._grpc.StatusCode.UNAVAILABLE, "The server is about to stop.")
+            self._in_flight += 1
             try:
                 found = await call(_parsed(kind, name, body), _headers(context), context)
                 sent: bytes = found.SerializeToString()
             except Exception as error:  # noqa: BLE001 - the edge: a fault of ours must not reach the client as a trace
                 await self._refuse(name, error, context)
+            finally:
+                self._in_flight -= 1
             return sent
 
         return self._grpc.unary_unary_rpc_method_handler(handle)
@@ -152,6 +176,8 @@ class GrpcServer:
                 service, headers, said = _parsed(kind, "HealthCheck", body).service, _headers(context), 0
                 while True:
                     status = self._health_of(service, headers)
+                    if status == _UNKNOWN and said in (_SERVING, _NOT_SERVING):  # unloaded, or about to be loaded
+                        status = _NOT_SERVING
                     if status != said:
                         yield self._made("HealthCheckResponse", status=status).SerializeToString()
                         said = status

@@ -11,7 +11,7 @@ uvicorn costs about 20 microseconds of CPU a request more, which is as much as e
   time is refused with 408; idle connections are closed; a client that does not read its answers is dropped.
 - After a refusal the connection is only half closed for a while, and what still comes is thrown away, so that a client
   that is sending sees the answer rather than a reset (RFC 9112, 9.6).
-- A wish to upgrade is not followed (RFC 9110, 7.8): the request is answered in HTTP/1.1. Java's client wishes by default.
+- A wish to upgrade is not followed (RFC 9110, 7.8) and the request answered in HTTP/1.1: Java's client wishes unasked.
 - Paths that are not the data plane's go to another protocol (uvicorn's), from a message's first byte on. One that was
   sent before the answers to earlier requests came cannot be handed on and is told 421: ask on another connection.
 """
@@ -38,9 +38,8 @@ _PIPELINED = 8
 _LARGE = 2**16
 _PIECES = 1024
 _LINGER_SECONDS = 5.0
-_ONCE = frozenset(
-    (b"authorization", b"content-encoding", b"content-length", b"content-type", b"host", b"origin", b"transfer-encoding")
-)
+_FRAMING = (b"content-length", b"transfer-encoding")
+_ONCE = frozenset((*_FRAMING, b"authorization", b"content-encoding", b"content-type", b"host", b"origin"))
 _UPGRADES = frozenset((b"upgrade", b"http2-settings"))
 
 
@@ -107,9 +106,8 @@ class Front:
         self.behind = 0.0
         self.date = b""
         self._handed: set[asyncio.BaseTransport] = set()
-        self._tick = max(
-            0.01, min(0.5, *(seconds / 8 for seconds in (limits.head_seconds, limits.body_seconds, limits.idle_seconds)))
-        )
+        shortest = min(limits.head_seconds, limits.body_seconds, limits.idle_seconds)
+        self._tick = max(0.01, min(0.5, shortest / 8))
         self._sweeper: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -299,7 +297,7 @@ class Connection(asyncio.Protocol):
     def on_url(self, url: bytes) -> None:
         """A piece of the address."""
         self._url += url
-        self._grow(len(url))
+        self._head += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header, or a trailer."""
@@ -309,7 +307,7 @@ class Connection(asyncio.Protocol):
             self._refuse(400, f"The header {name.decode('latin-1')} is there twice.")
         headers[name] = value.rstrip()
         if len(headers) > 16:
-            self._grow(0)
+            self._bound()
 
     def on_headers_complete(self) -> None:
         """The head is whole: refuse what its words already rule out."""
@@ -317,7 +315,8 @@ class Connection(asyncio.Protocol):
         self._asked = headers = self._headers
         self._headers = {}  # trailers go there, and nowhere on: a proxy may have looked at the head alone
         self._headed = True
-        self._grow(0)
+        if self._head > front.limits.head:
+            self._bound()
         if parser.should_upgrade():
             self._size = front.limits.body + 1  # on_message_complete stops at it; what then comes is _stumbled's
             return
@@ -386,8 +385,7 @@ class Connection(asyncio.Protocol):
     def _too_large(self) -> str:
         return f"The body is larger than {self._front.limits.body // 2**20} MB; send smaller batches."
 
-    def _grow(self, size: int) -> None:
-        self._head += size
+    def _bound(self) -> None:
         if self._head > self._front.limits.head:
             self._refuse(431, f"The request's head is larger than {self._front.limits.head // 1024} kB.")
         elif len(self._headers) > self._front.limits.headers:
@@ -647,7 +645,8 @@ class Connection(asyncio.Protocol):
             return
         self._over()
         self._lingering = True
-        self._resume()
+        if self._stopped:
+            self._resume()
         transport.write_eof()
 
     def close(self) -> None:
