@@ -69,17 +69,22 @@ class Caller(threading.Thread):
     def run(self) -> None:
         due = time.monotonic()
         while not self.over.is_set():
+            due = self._sleep(due)
             try:
                 with socket.create_connection(("127.0.0.1", self._port), 10) as connection:
                     asked = 0
-                    while not self.over.is_set():
-                        due = max(due + self._pause, time.monotonic() - self._pause)
-                        time.sleep(max(0.0, due - time.monotonic()))
-                        if select.select([connection], [], [], 0)[0] or not self._ask(connection, asked):
-                            break  # closed while nothing was asked (a client sees that before it sends), or told to
+                    while self._ask(connection, asked) and not self.over.is_set():
                         asked += 1
+                        due = self._sleep(due)
+                        if select.select([connection], [], [], 0)[0]:
+                            break  # closed while nothing was asked: a client sees that before it sends
             except OSError:
                 return  # nobody takes connections: the server is gone
+
+    def _sleep(self, due: float) -> float:
+        due = max(due + self._pause, time.monotonic() - self._pause)
+        time.sleep(max(0.0, due - time.monotonic()))
+        return due
 
     def _ask(self, connection: socket.socket, before: int) -> bool:
         """One request; whether the connection is kept."""

@@ -442,3 +442,29 @@ def test_a_request_that_crashes_the_model_fails_alone(
         assert told[0][:2] == ("churn", 1)
         assert "status 3" in told[0][2]
         assert found.post("/predict/churn", good).status == 200
+
+
+def test_what_cannot_be_recorded_is_not_answered(
+    numeric: tuple[Store, list[ModelVersion]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from noria.errors import StoreFull
+    from noria.store.segments.writer import SegmentWriter
+
+    def full(writer: SegmentWriter, data: bytes) -> None:
+        raise StoreFull("No space left.")
+
+    found = Served(*numeric, name="numbers")
+    found.deploy((1, 100.0))
+    before = len(found.store.predictions.predictions("numbers", limit=10**6))
+    with found.up(), ThreadPoolExecutor(8) as pool:
+
+        def ask() -> int:
+            return found.post("/v2/models/numbers/infer", matrix(ROWS)).status
+
+        with monkeypatch.context() as patch:
+            patch.setattr(SegmentWriter, "_write", full)
+            assert {one.result() for one in [pool.submit(ask) for _ in range(24)]} == {503}
+        assert {one.result() for one in [pool.submit(ask) for _ in range(24)]} == {200}
+    assert len(found.store.predictions.predictions("numbers", limit=10**6)) == before + 24 * 3

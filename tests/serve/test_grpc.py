@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from collections import Counter
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,7 @@ from serving import Clock, Served
 
 from noria.errors import NoriaError, RequestError, StoreFull
 from noria.records import ModelVersion
-from noria.serve import DataPlane, Plane
+from noria.serve import DataPlane, Plane, choose
 from noria.serve.access import digest_of
 from noria.serve.engine import Overloaded, ProcessEngine, TooLate
 from noria.serve.grpc import GrpcServer
@@ -28,6 +30,7 @@ from noria.serve.listen import ServerThread
 from noria.store import Store
 from noria.store.ports import ApiKey
 
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # as the server does, which here is not the first to load it
 grpc: Any = pytest.importorskip("grpc")
 triton: Any = pytest.importorskip("tritonclient.grpc")  # its messages live beside ours in this process
 pb: Any = pytest.importorskip("tritonclient.grpc.service_pb2")
@@ -35,6 +38,7 @@ health_pb: Any = pytest.importorskip("grpc_health.v1.health_pb2")
 health_stub: Any = pytest.importorskip("grpc_health.v1.health_pb2_grpc")
 
 SERVICE = "inference.GRPCInferenceService"
+NOW = datetime(2024, 1, 1, tzinfo=UTC)
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 COLUMNS: dict[str, tuple[str, str, list[Any]]] = {
     "age": ("INT64", "int64_contents", [40, 50]),
@@ -75,19 +79,20 @@ class Wire:
             response_deserializer=getattr(pb, f"{name}Response").FromString,
         )
 
-    def call(self, method: str, request: Any = None, metadata: Any = None, timeout: float = 60, /, **fields: Any) -> Any:
-        sent = getattr(pb, f"{name}Request")(**fields) if request is None else request
+    def call(self, call: str, sent: Any = None, /, metadata: Any = None, timeout: float = 60, **fields: Any) -> Any:
+        """Ask with a request, its bytes, or the fields of one."""
+        request = getattr(pb, f"{call}Request")(**fields) if sent is None else sent
         try:
-            return self.method(name)(sent, timeout=timeout, metadata=metadata)
+            return self.method(call)(request, timeout=timeout, metadata=metadata)
         except grpc.RpcError as error:
             refused = Refused(error)
         assert "Traceback" not in refused.text
         assert "/tmp/" not in refused.text
         raise refused
 
-    def refused(self, name: str, request: Any = None, metadata: Any = None, **fields: Any) -> Refused:
+    def refused(self, call: str, sent: Any = None, /, **given: Any) -> Refused:
         with pytest.raises(Refused) as caught:
-            self.call(name, request, metadata, **fields)
+            self.call(call, sent, **given)
         return caught.value
 
     @property
@@ -126,9 +131,9 @@ def client(wire: Wire) -> Iterator[Any]:
     found.close()
 
 
-def infer(model: str = "churn", version: str = "", **changed: tuple[str, str, list[Any]]) -> Any:
-    """A request of typed contents."""
-    request = pb.ModelInferRequest(model_name=model, model_version=version)
+def infer(**changed: Any) -> Any:
+    """A request of typed contents: datatype, contents and values by name."""
+    request = pb.ModelInferRequest(model_name="churn")
     for name, (kind, contents, values) in {**COLUMNS, **changed}.items():
         tensor = request.inputs.add(name=name, datatype=kind, shape=[len(values)])
         getattr(tensor.contents, contents).extend(values)
@@ -439,8 +444,11 @@ def test_many_faults_are_named_as_far_as_a_header_holds(wire: Wire) -> None:
 def test_a_record_is_named_by_its_place_in_the_request_when_versions_share_it(served: Served) -> None:
     served.deploy((1, 50.0), (2, 50.0))
     rows = 20
+    champions = [row for row in range(rows) if choose(served.deployments["churn"], str(row)).version == 1]
+    wrong = champions[-1]
+    assert len(champions) - 1 < wrong  # its place among the champion's rows is another
     cities = [b"Oslo"] * rows
-    cities[13] = b"Atlantis"
+    cities[wrong] = b"Atlantis"
     with wired(served) as wire:
         served.until(lambda: len(wire.call("ModelMetadata", name="churn").versions) == 2)
         request = infer(
@@ -451,7 +459,7 @@ def test_a_record_is_named_by_its_place_in_the_request_when_versions_share_it(se
         )
         refused = wire.refused("ModelInfer", request)
         assert refused.code == "INVALID_ARGUMENT"
-        assert refused.text.startswith("record 13: ")
+        assert refused.text.startswith(f"record {wrong}: ")
 
 
 @pytest.mark.parametrize(
@@ -643,18 +651,18 @@ def test_a_message_over_the_limit_is_refused(steady: Served) -> None:
 
 @pytest.fixture
 def keyed(served: Served) -> Iterator[tuple[Served, Wire]]:
-    served.keys.update([ApiKey("mine", digest_of("of-churn"), "churn"), ApiKey("boss", digest_of("of-all"), None)])
+    served.keys.update([ApiKey("mine", digest_of("of-churn"), NOW, "churn"), ApiKey("boss", digest_of("of-all"), NOW)])
     with wired(served) as wire:
         yield served, wire
 
 
-ABOUT_A_MODEL: list[tuple[str, dict[str, str]]] = [
+ABOUT_A_MODEL: list[tuple[str, dict[str, Any]]] = [
     ("ModelReady", {"name": "churn"}),
     ("ModelMetadata", {"name": "churn"}),
     ("ModelConfig", {"name": "churn"}),
     ("ModelStatistics", {"name": "churn"}),
 ]
-ABOUT_ALL: list[tuple[str, dict[str, str]]] = [
+ABOUT_ALL: list[tuple[str, dict[str, Any]]] = [
     ("ModelStatistics", {}),
     ("RepositoryIndex", {}),
     ("RepositoryModelUnload", {"model_name": "churn"}),
@@ -818,6 +826,18 @@ def test_an_address_that_cannot_be_had_is_said(steady: Served, host: str) -> Non
     server = GrpcServer(DataPlane(steady.plane), host, 0)
     with pytest.raises(RequestError, match="cannot listen on"):
         asyncio.run(server.start())
+
+
+def test_the_server_keeps_grpcs_threads_out_of_the_processes_it_starts() -> None:
+    code = (
+        "import os\nfrom noria.serve.grpc import GrpcServer\n"
+        "GrpcServer(None, '127.0.0.1', 0)\nprint(os.environ['GRPC_ENABLE_FORK_SUPPORT'])\n"
+    )
+    for given, expected in ((None, "0"), ("1", "1")):  # who asks for it has it
+        chosen = {name: value for name, value in os.environ.items() if name != "GRPC_ENABLE_FORK_SUPPORT"}
+        chosen |= {} if given is None else {"GRPC_ENABLE_FORK_SUPPORT": given}
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=chosen)
+        assert done.stdout.strip() == expected
 
 
 @pytest.mark.parametrize("missing", ["grpc", "google.protobuf"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -52,6 +53,9 @@ _ACCESS = (b"authorization", b"x-api-key")
 
 
 def _libraries() -> tuple[Any, Callable[[str], Any]]:
+    # gRPC's own care for forked processes starts a thread in each, which crashes some of our models' processes before
+    # they become what they are to run (grpc/grpc#43055). They need none of it.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     try:
         import grpc
 

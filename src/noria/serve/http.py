@@ -123,6 +123,19 @@ class DataPlane:
         self._hosts: set[bytes] = set()
         self._paths: dict[bytes, tuple[str, int | None]] = {}
         self.draining = False
+        self.grouping = False  # whoever calls `handle` also calls `flush` before a reply goes out
+
+    def unflushed(self) -> bool:
+        """Whether replies given wait for `flush`."""
+        return bool(self.plane.recorder.held)
+
+    def flush(self) -> Reply | None:
+        """Put on record what replies were given about; a refusal instead of all of them if that cannot be done."""
+        try:
+            self.plane.recorder.flush()
+        except StoreError as error:
+            return refusal(error)
+        return None
 
     def mine(self, target: bytes) -> bool:
         """Whether an address is answered here rather than by the pages."""
@@ -151,7 +164,8 @@ class DataPlane:
 
     async def _awaited(self, request: Request, found: Awaitable[Reply]) -> Reply:
         try:
-            return compressed(await found, request.headers)
+            reply = await found
+            return compressed((self.flush() if self.unflushed() else None) or reply, request.headers)
         except Exception as error:  # noqa: BLE001 - as in handle
             return self._refuse(request, error)
 
@@ -355,7 +369,7 @@ class DataPlane:
         trace = self.trace(headers) if b"traceparent" in headers else None
         if self._tracing is not None:
             return self._traced(self._tracing, model, version, batch, request, finish, trace, deadline)
-        found = self.plane.predict(model, batch, version=version, trace=trace, deadline=deadline)
+        found = self.plane.predict(model, batch, version=version, trace=trace, deadline=deadline, hold=self.grouping)
         if isinstance(found, Answered):
             return finish(found)
         return _finished(found, finish)
@@ -798,6 +812,7 @@ def data_plane(plane: DataPlane) -> Application:
             )
             found = plane.handle(request)
             reply = found if isinstance(found, Reply) else await found
+            reply = (plane.flush() if plane.unflushed() else None) or reply
         except NoriaError as error:
             reply = refusal(error)
         length = str(len(reply.body)).encode()

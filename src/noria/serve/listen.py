@@ -107,11 +107,9 @@ async def _serve(
     beside: Beside | None = None,
 ) -> None:
     pages = _Pages(app) if app is not None else None
-    front = (
-        Front(data.handle, limits=limits)
-        if pages is None
-        else Front(data.handle, fallback=pages.protocol, mine=data.mine, limits=limits)
-    )
+    given: dict[str, Any] = {} if pages is None else {"fallback": pages.protocol, "mine": data.mine}
+    data.grouping = True
+    front = Front(data.handle, limits=limits, flush=data.flush, unflushed=data.unflushed, **given)
     stop = _Stop()
     try:
         await data.plane.start()

@@ -142,7 +142,7 @@ class Plane:
         self._broken: dict[str, tuple[str, float]] = {}  # why, and when to try again
         self._lines: dict[str, _Line] = {}
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="store")
-        self._recorder = Recorder(store, level, self._threads)
+        self.recorder = Recorder(store, level, self._threads)
         self._follower: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()  # one change at a time: two would bring the same version up twice
         self._background: set[asyncio.Task[None]] = set()
@@ -167,7 +167,7 @@ class Plane:
             await asyncio.gather(self._follower, return_exceptions=True)
         await asyncio.gather(*self._background, *(served.engine.stop() for served in self._served.values()))
         self._served.clear()
-        await self._recorder.close()
+        await self.recorder.close()
         self._threads.shutdown(wait=True)
 
     async def _follow(self) -> None:
@@ -410,6 +410,7 @@ class Plane:
         version: int | None = None,
         trace: str | None = None,
         deadline: float | None = None,
+        hold: bool = False,
     ) -> Answered | Awaitable[Answered]:
         """Answer a batch by the versions its routes choose, and record every answer; at once where that is possible.
 
@@ -419,6 +420,7 @@ class Plane:
             version: pin to this deployed version instead of routing.
             trace: W3C trace id to keep with the predictions.
             deadline: ``time.monotonic()`` by which it must have begun; a minute from now by default.
+            hold: an answer that comes at once may be on record only after ``recorder.flush()``.
 
         Raises:
             NotFound: unknown loop or version.
@@ -439,16 +441,17 @@ class Plane:
                 self._failed(loop, batch, route, main, str(error), started, trace)
                 raise
             if isinstance(scores, Scores):
-                part = self._recorded(loop, batch, None, route, main, scores, started, trace)
+                held = hold and self.recorder.level == "os"
+                part = self._recorded(loop, batch, None, route, main, scores, started, trace, held)
                 if line.shadow is not None and version is None:
                     self._mirror(loop, line, batch, scores, trace)
                 answered = Answered(batch.rows, [part])
-                return self._synced(loop, answered) if self._recorder.level == "disk" else answered
+                return self._synced(loop, answered) if self.recorder.level == "disk" else answered
             return self._later(loop, line, batch, route, main, scores, started, trace, version)
         return self._divided(loop, line, batch, route, main, started, trace, ends)
 
     async def _synced(self, loop: str, answered: Answered) -> Answered:
-        await self._recorder.sync(loop)
+        await self.recorder.sync(loop)
         return answered
 
     async def _later(
@@ -474,8 +477,8 @@ class Plane:
         part = self._recorded(loop, batch, None, route, main, scores, started, trace)
         if line.shadow is not None and version is None:
             self._mirror(loop, line, batch, scores, trace)
-        if self._recorder.level == "disk":
-            await self._recorder.sync(loop)
+        if self.recorder.level == "disk":
+            await self.recorder.sync(loop)
         return Answered(batch.rows, [part])
 
     async def _divided(
@@ -515,8 +518,8 @@ class Plane:
         parts = [outcome for outcome in outcomes if isinstance(outcome, Part)]
         if line.shadow is not None and len(parts) == 1:
             self._mirror(loop, line, batch, parts[0].scores, trace)
-        if self._recorder.level == "disk":
-            await self._recorder.sync(loop)
+        if self.recorder.level == "disk":
+            await self.recorder.sync(loop)
         return Answered(batch.rows, parts)
 
     async def _one_way(
@@ -563,9 +566,11 @@ class Plane:
         scores: Scores,
         started: float,
         trace: str | None,
+        hold: bool = False,
     ) -> Part:
         spent = time.perf_counter() - started
-        first = self._recorder.keep(loop, self._clock.now(), batch, route, served, scores, int(spent * 1e6), trace)
+        now, spent_us = self._clock.now(), int(spent * 1e6)
+        first = self.recorder.keep(loop, now, batch, route, served, scores, spent_us, trace, hold=hold)
         self.metrics.answered(loop, route, served.manifest.signature.classes, scores, spent)
         return Part(places, route, served, scores, first)
 
@@ -575,7 +580,7 @@ class Plane:
         spent = time.perf_counter() - started
         self.metrics.failed(loop, route, batch.rows, spent)
         now, spent_us = self._clock.now(), int(spent * 1e6)
-        self._recorder.keep(loop, now, batch, route, served, None, spent_us, trace, error=without_folders(why))
+        self.recorder.keep(loop, now, batch, route, served, None, spent_us, trace, error=without_folders(why))
 
     # shadow
 
@@ -605,7 +610,7 @@ class Plane:
             scores = found if isinstance(found, Scores) else await found
             spent = time.perf_counter() - started
             now = self._clock.now()
-            self._recorder.keep(loop, now, batch, route, served, scores, int(spent * 1e6), trace, answered=given.values)
+            self.recorder.keep(loop, now, batch, route, served, scores, int(spent * 1e6), trace, answered=given.values)
             self.metrics.answered(loop, route, served.manifest.signature.classes, scores, spent)
             self.metrics.compared(loop, route, given.values, scores.values)
         except (ModelError, RequestError) as error:

@@ -84,6 +84,9 @@ class Front:
         fallback: makes the protocol for addresses that ``mine`` refuses; None: everything is ``handle``'s.
         mine: whether an address (path and query) is the data plane's.
         limits: what a client may ask for.
+        flush: called before replies go out where ``unflushed`` says so; gives a refusal instead of them if it fails.
+            What came in one turn of the loop shares a call: after each call of the system the processor is slow.
+        unflushed: whether replies wait for ``flush``.
     """
 
     def __init__(
@@ -93,8 +96,13 @@ class Front:
         fallback: Callable[[], asyncio.Protocol] | None = None,
         mine: Callable[[bytes], bool] = lambda _: True,
         limits: Limits | None = None,
+        flush: Callable[[], Reply | None] | None = None,
+        unflushed: Callable[[], bool] = lambda: False,
     ) -> None:
         self.handle = handle
+        self.flush = flush
+        self.unflushed = unflushed
+        self._grouped: list[tuple[Connection, Request, Reply, bool]] = []
         self.fallback = fallback
         self.mine = mine
         self.limits = limits = limits or Limits()
@@ -130,6 +138,18 @@ class Front:
             self._sweeper.cancel()
         for connection in tuple(self.connections):
             connection.close()
+
+    def group(self, connection: Connection, request: Request, reply: Reply, keep: bool) -> None:
+        """Let a reply go out with the others of this turn of the loop."""
+        if not self._grouped:
+            asyncio.get_running_loop().call_soon(self._answer_grouped)
+        self._grouped.append((connection, request, reply, keep))
+
+    def _answer_grouped(self) -> None:
+        grouped, self._grouped = self._grouped, []
+        problem = self.flush() if self.flush is not None else None
+        for connection, request, reply, keep in grouped:
+            connection.grouped(request, problem or reply, keep)
 
     def hold(self, holding: bool) -> None:
         """Let requests wait unanswered, or go on with them."""
@@ -315,7 +335,7 @@ class Connection(asyncio.Protocol):
         self._asked = headers = self._headers
         self._headers = {}  # trailers go there, and nowhere on: a proxy may have looked at the head alone
         self._headed = True
-        if self._head > front.limits.head:
+        if self._head > front.limits.head or len(headers) > front.limits.headers:
             self._bound()
         if parser.should_upgrade():
             self._size = front.limits.body + 1  # on_message_complete stops at it; what then comes is _stumbled's
@@ -428,9 +448,8 @@ class Connection(asyncio.Protocol):
             if method == b"CONNECT":
                 self._refuse(501, "This server is no proxy.")
                 return
-            words = [word.strip() for word in self._asked.get(b"connection", b"").lower().split(b",")]
             kept = {name: value for name, value in self._asked.items() if name not in _UPGRADES}
-            kept[b"connection"] = b", ".join(word for word in words if word not in _UPGRADES)
+            kept[b"connection"] = b"keep-alive" if self.parser.should_keep_alive() else b"close"
             head = [b"%s %s HTTP/%s\r\n" % (method, self._url, self.parser.get_http_version().encode())]
             head += [b"%s: %s\r\n" % header for header in kept.items()]
             self.parser = httptools.HttpRequestParser(self)
@@ -498,6 +517,12 @@ class Connection(asyncio.Protocol):
                     break
             except Exception:  # noqa: BLE001 - the edge: a fault of ours must not reach the client as a trace
                 reply = self._fault(request)
+            front = self._front
+            if front.flush is not None and front.unflushed():
+                if len(front.connections) > 1:
+                    front.group(self, request, reply, keep)
+                    break
+                reply = front.flush() or reply
             self._answer(request, reply, keep)
         if self._stopped and len(self._waiting) < _PIPELINED and not self._paused:
             self._resume()
@@ -516,6 +541,11 @@ class Connection(asyncio.Protocol):
             self.close()
         elif self._expect and self._reading:
             self._transport.write(_CONTINUE)
+
+    def grouped(self, request: Request, reply: Reply, keep: bool) -> None:
+        """Answer what waited to be on record, and go on."""
+        self._answer(request, reply, keep)
+        self._next()
 
     def go_on(self) -> None:
         """Answer what was held."""

@@ -46,6 +46,7 @@ class Recorder:
         self._threads = threads
         self._writers: dict[str, PredictionWriter] = {}
         self._groups: dict[str, _Group] = {}
+        self.held: set[str] = set()  # loops of which blocks wait for `flush`
 
     def keep(
         self,
@@ -60,6 +61,7 @@ class Recorder:
         *,
         error: str | None = None,
         answered: list[Any] | None = None,
+        hold: bool = False,
     ) -> str:
         """Write a batch with its scores (or why there are none); returns the id of its first row.
 
@@ -93,11 +95,32 @@ class Recorder:
         if writer is None:
             writer = self._writers[loop] = self._store.predictions.writer(loop)
         try:
-            return writer.append(block)
+            first = writer.append(block, hold=hold)
         except StoreError:
             del self._writers[loop]
             writer.close()
             raise
+        if hold:
+            self.held.add(loop)
+        return first
+
+    def flush(self) -> None:
+        """Write what is held, of every loop: those who asked may be told then.
+
+        Raises:
+            StoreError: it cannot be written; nothing of it is kept.
+        """
+        held, self.held = self.held, set()
+        for loop in held:
+            writer = self._writers.get(loop)
+            try:
+                if writer is not None:
+                    writer.flush()
+            except StoreError:
+                for name in held:
+                    if (broken := self._writers.pop(name, None)) is not None:
+                        broken.close()
+                raise
 
     async def sync(self, loop: str) -> None:
         """Return once everything kept so far is on disk; those who come meanwhile share the next turn.

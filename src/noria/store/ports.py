@@ -232,8 +232,20 @@ class PredictionWriter(Protocol):
     Obligations: a block that was appended survives the end of the process; after ``sync`` it survives a power cut.
     """
 
-    def append(self, block: Block) -> str:
+    def append(self, block: Block, *, hold: bool = False) -> str:
         """Write a block; returns the id of its first row: those of the others count up in its last ten digits.
+
+        Args:
+            block: the block.
+            hold: it may be written with others by ``flush``, before which nobody is to be told of it.
+
+        Raises:
+            StoreError: it cannot be written; nothing of it is kept.
+        """
+        ...
+
+    def flush(self) -> None:
+        """Write what was held.
 
         Raises:
             StoreError: it cannot be written; nothing of it is kept.

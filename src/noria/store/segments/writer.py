@@ -90,16 +90,23 @@ class SegmentWriter:
         self._name = ""
         self._size = self._row = 0
         self._layouts: dict[tuple[Any, ...], int] = {}
+        self._held: list[bytes] = []
+        self._before = (0, 0)
 
-    def append(self, block: Block) -> str:
+    def append(self, block: Block, *, hold: bool = False) -> str:
         """Write a block; it survives the end of this process. Returns the id of its first row.
 
+        Args:
+            block: the block.
+            hold: leave writing to `flush`, so that several blocks cost one call of the system.
+
         Raises:
-            StoreError: it cannot be written; nothing of it is kept.
+            StoreError: it cannot be written; nothing of it is kept, nor of what was held.
         """
         if self._broken is not None:
             raise StoreError(str(self._broken))
         if self._file < 0 or self._size >= self._roll_bytes or self._pid != os.getpid():
+            self.flush()
             self._begin()
         kind = (block.version, block.digest, block.role, block.names, block.classes)
         number = self._layouts.get(kind)
@@ -114,10 +121,31 @@ class SegmentWriter:
                 block.values, block.probabilities, block.error, block.answered, block.trace, block.ids,
             )
         )  # fmt: skip
-        self._write(data)
+        if not self._held:
+            self._before = (row, len(self._layouts))
+        self._held.append(data)
         self._layouts[kind] = number
         self._row = row + block.rows
-        return f"{self._name}{row:010x}"
+        first = f"{self._name}{row:010x}"
+        if not hold:
+            self.flush()
+        return first
+
+    def flush(self) -> None:
+        """Write what was held.
+
+        Raises:
+            StoreError: it cannot be written; nothing of it is kept.
+        """
+        if not self._held:
+            return
+        held, self._held = self._held, []
+        try:
+            self._write(held[0] if len(held) == 1 else b"".join(held))
+        except StoreError:
+            self._row, layouts = self._before
+            self._layouts = dict(list(self._layouts.items())[:layouts])
+            raise
 
     @staticmethod
     def _framed(body: tuple[Any, ...]) -> bytes:
@@ -198,7 +226,8 @@ class SegmentWriter:
             raise self._broken from error
 
     def close(self) -> None:
-        """Give the segment up. Idempotent."""
+        """Give the segment up, and with it what was held. Idempotent."""
+        self._held.clear()
         if self._file >= 0:
             with contextlib.suppress(OSError):
                 os.close(self._file)

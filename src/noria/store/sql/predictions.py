@@ -70,11 +70,14 @@ class _RowWriter:
         self._log = log
         self._loop = loop
 
-    def append(self, block: Block) -> str:
+    def append(self, block: Block, *, hold: bool = False) -> str:
         """Record the block's rows; durable on return."""
         first = f"{new_id()[:22]}{0:010x}"
         self._log.append(predictions_of(block, self._loop, first))
         return first
+
+    def flush(self) -> None:
+        """Nothing: no block is held."""
 
     def sync(self) -> None:
         """Nothing: what was appended is durable."""
