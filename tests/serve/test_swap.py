@@ -310,3 +310,14 @@ def test_another_challenger_meets_other_keys() -> None:
 def test_a_key_is_one_text_however_it_is_written(dtype: str, value: Any, text: str | None) -> None:
     signature = Signature((Field("id", dtype),), (), "binary", key="id")
     assert key_text(value, signature) == text
+
+
+def test_a_record_both_versions_refuse_is_named_by_its_place(served: Served) -> None:
+    served.deploy((1, 50.0), (2, 50.0))
+    served.until(lambda: served.post("/predict/churn?version=2", GOOD).status == 200)
+    records = [{**GOOD, "id": number} for number in range(20)]
+    for wrong in range(0, 20, 3):
+        asked = [{**record, "city": "Atlantis"} if place == wrong else record for place, record in enumerate(records)]
+        reply = served.post("/predict/churn", asked)
+        assert reply.status == 422
+        assert [detail["record"] for detail in reply.body["details"]] == [wrong]

@@ -545,10 +545,8 @@ class Plane:
         finally:
             served.users -= 1
         if served is not fallback[1]:
-            try:
-                part = await self._one_way(loop, batch, places, *fallback, fallback, started, trace, deadline)
-            except RequestError as error:  # wrong for both: the client's fault, not the challenger's
-                raise _placed(error, places) from error
+            # Refused by the champion too: the client's fault, not the challenger's, and raised as it is.
+            part = await self._one_way(loop, batch, places, *fallback, fallback, started, trace, deadline)
             self._failed(loop, batch, route, served, str(met), started, trace)
             return part
         if isinstance(met, RequestError):
