@@ -147,9 +147,18 @@ class Front:
 
     def _answer_grouped(self) -> None:
         grouped, self._grouped = self._grouped, []
-        problem = self.flush() if self.flush is not None else None
+        problem = self.flushed()
         for connection, request, reply, keep in grouped:
             connection.grouped(request, problem or reply, keep)
+
+    def flushed(self) -> Reply | None:
+        """Flush, and tell what went wrong."""
+        assert self.flush is not None
+        try:
+            return self.flush()
+        except Exception:  # noqa: BLE001 - as in Connection._next
+            _log.exception("flushing failed")
+            return json_reply(500, {"error": "The server failed to answer; its log says why."})
 
     def hold(self, holding: bool) -> None:
         """Let requests wait unanswered, or go on with them."""
@@ -522,7 +531,7 @@ class Connection(asyncio.Protocol):
                 if len(front.connections) > 1:
                     front.group(self, request, reply, keep)
                     break
-                reply = front.flush() or reply
+                reply = front.flushed() or reply
             self._answer(request, reply, keep)
         if self._stopped and len(self._waiting) < _PIPELINED and not self._paused:
             self._resume()
