@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -54,18 +55,26 @@ def sh(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def served(folder: Path) -> Iterator[Path]:
+def port() -> int:
+    """A port nobody has; the README's own may be taken by another Noria on this machine."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def served(folder: Path, port: int) -> Iterator[Path]:
     """The README's own commands up to `noria up`, which is left running."""
     commands = [line for line in block("noria new churn") if line.startswith("noria")]
     for line in commands[:-1]:
         done = sh(line, folder)
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
     up = commands[-1].split()
-    process = subprocess.Popen([str(NORIA), *up[1:]], cwd=folder, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([str(NORIA), *up[1:], "--port", str(port)], cwd=folder, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            urllib.request.urlopen("http://127.0.0.1:8500/predict/churn", timeout=5).close()
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/predict/churn", timeout=5).close()
             break
         except OSError:
             time.sleep(0.3)
@@ -75,9 +84,10 @@ def served(folder: Path) -> Iterator[Path]:
     assert process.returncode == 0, said
 
 
-@pytest.mark.xdist_group("port 8500")
-def test_own_data_goes_all_the_way_round_to_a_served_champion(served: Path) -> None:
-    predict, label, metadata = (sh(f"{line} -s", served) for line in block("curl -X POST"))
+@pytest.mark.xdist_group("readme")
+def test_own_data_goes_all_the_way_round_to_a_served_champion(served: Path, port: int) -> None:
+    requests = [line.replace(":8500/", f":{port}/") for line in block("curl -X POST")]
+    predict, label, metadata = (sh(f"{line} -s", served) for line in requests)
     answer = json.loads(predict.stdout)["predictions"][0]
     assert answer["prediction"] in (0, 1)
     assert json.loads(label.stdout)["matched"] == 1
@@ -93,7 +103,7 @@ def test_own_data_goes_all_the_way_round_to_a_served_champion(served: Path) -> N
     assert "already looked after by process" in second.stderr
 
 
-@pytest.mark.xdist_group("port 8500")
+@pytest.mark.xdist_group("readme")
 def test_a_model_is_served_alone_and_a_file_predicted(served: Path) -> None:
     serve, predict = block("noria serve churn")
     text = (Path(__file__).parent.parent.parent / "docs" / "serving.md").read_text(encoding="utf-8")
