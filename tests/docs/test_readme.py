@@ -70,7 +70,9 @@ def served(folder: Path, port: int) -> Iterator[Path]:
         done = sh(line, folder)
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
     up = commands[-1].split()
-    process = subprocess.Popen([str(NORIA), *up[1:], "--port", str(port)], cwd=folder, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [str(NORIA), *up[1:], "--port", str(port)], cwd=folder, stderr=subprocess.PIPE, text=True
+    )
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         try:

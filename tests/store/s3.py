@@ -74,7 +74,8 @@ def _start(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
     command = [
         program, "server", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-master.port={master}",
         f"-volume.port={volume}", "-filer", f"-filer.port={filer}", "-s3", f"-s3.port={s3}", f"-s3.config={config}",
-        "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false", "-volume.max=20", "-master.volumeSizeLimitMB=64",
+        "-s3.port.iceberg=0", "-s3.port.lance=0",
+        "-master.telemetry=false", "-volume.max=20", "-master.volumeSizeLimitMB=64",
     ]  # fmt: skip
     with (folder / "log").open("w") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, cwd=folder), f"http://127.0.0.1:{s3}"
