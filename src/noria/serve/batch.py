@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,9 +40,10 @@ class Batch:
         columns: every other column there is, plain values.
         keys: the records' keys as text, None when no row has one.
         whole: whether no value of the matrix is missing.
+        raw: the matrix's bytes, where it was made from them; else None.
     """
 
-    __slots__ = ("columns", "keys", "matrix", "rows", "whole")
+    __slots__ = ("columns", "keys", "matrix", "raw", "rows", "whole")
 
     def __init__(
         self,
@@ -50,8 +52,10 @@ class Batch:
         columns: dict[str, list[Any]],
         keys: list[str | None] | None,
         whole: bool = False,
+        raw: bytes | None = None,
     ) -> None:
         self.whole = whole
+        self.raw = raw
         self.rows = rows
         self.matrix = matrix
         self.columns = columns
@@ -92,6 +96,8 @@ class Layout:
         self._whole = np.array([place for place, field in enumerate(numeric) if field.dtype in _WHOLE], dtype=np.intp)
         self._filled = np.array([not field.nullable for field in numeric], dtype=bool)
         self._has_whole = bool(self._whole.size)
+        self._row = struct.Struct(f"<{len(self.names)}d")
+        self._row_shape = (1, len(self.names))
         self._low = np.array([_range(field.dtype)[0] for field in numeric])
         self._high = np.array([_range(field.dtype)[1] for field in numeric])
         self._narrow = any(field.dtype != "Float64" for field in numeric)
@@ -112,10 +118,15 @@ class Layout:
 
     def from_numbers(self, values: list[float], shape: list[int]) -> Batch:
         """A batch of the matrix's values, row after row, all of them finite, as JSON's numbers are."""
-        matrix = np.array(values, dtype=np.float64).reshape(shape)
+        raw = None
+        if shape[0] == 1:  # a quarter of the time np.array takes, and the prediction log wants the bytes
+            raw = self._row.pack(*values)
+            matrix: Matrix = np.ndarray(self._row_shape, np.float64, raw)
+        else:
+            matrix = np.array(values, dtype=np.float64).reshape(shape)
         if self._has_whole or self._narrow:
             self._check(matrix)
-        return Batch(shape[0], matrix, {}, None, whole=True)
+        return Batch(shape[0], matrix, {}, None, True, raw)
 
     def _check(self, matrix: Matrix) -> bool:
         """Check every number; returns whether none is missing."""

@@ -46,13 +46,15 @@ class Scores:
     Attributes:
         values: labels or numbers, plain, one a row.
         shares: class probabilities, rows x classes, or None.
+        only: those of the only row, plain, where somebody has made them so; else None.
     """
 
-    __slots__ = ("shares", "values")
+    __slots__ = ("only", "shares", "values")
 
-    def __init__(self, values: list[Any], shares: NDArray[np.float64] | None) -> None:
+    def __init__(self, values: list[Any], shares: NDArray[np.float64] | None, only: list[float] | None = None) -> None:
         self.values = values
         self.shares = shares
+        self.only = only
 
     def part(self, start: int, stop: int) -> Scores:
         """The scores of some rows."""

@@ -330,7 +330,7 @@ class DataPlane:
         if header is None and served.layout.plain:
             known = oip.quick(body, served.layout)
             if known is not None and known[1].rows <= MAX_ROWS:
-                return self._asked(model, version, known[1], request, self._finish(model, served, known[0]))
+                return self._asked(model, version, known[1], request, self._finish(model, known[0]))
         found = oip.parse(body, header)
         wanted = oip.outputs_of(found, signature)
         batch = oip.batch_of(found, served.layout, MAX_ROWS)
@@ -344,15 +344,17 @@ class DataPlane:
 
         return self._asked(model, version, batch, request, finish)
 
-    def _finish(self, model: str, served: Served, request_id: str | None) -> Finish:
-        template = served.template
-        if template is None:
-            template = served.template = oip.Template(model, served.manifest.signature)
-
+    @staticmethod
+    def _finish(model: str, request_id: str | None) -> Finish:
         def finish(answered: Answered) -> Reply:
-            if len(answered.parts) == 1 and answered.parts[0].places is None:
-                return Reply(200, template.encode(answered.parts[0], request_id))
-            signature = served.manifest.signature
+            part = answered.parts[0]
+            signature = part.served.manifest.signature
+            if part.places is None:
+                key = (model, part.route.version)
+                template = part.served.templates.get(key)
+                if template is None:
+                    template = part.served.templates[key] = oip.Template(*key, signature)
+                return Reply(200, template.encode(part, request_id))
             every = [(output["name"], False) for output in oip.outputs(signature)]
             return Reply(200, oip.encode(model, answered, signature, every, request_id)[0])
 

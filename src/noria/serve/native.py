@@ -166,6 +166,10 @@ class NativeEngine:
     def _plain(self, outputs: dict[str, NDArray[Any]], rows: int) -> Scores:
         shares = outputs.get("probabilities")
         given = outputs.get("prediction")
+        if rows == 1 and given is None and shares is not None and shares.shape == (1, len(self._classes)):
+            (only,) = shares.tolist()
+            if math.isfinite(sum(only)):
+                return Scores([self._classes[only.index(max(only))]], shares, only)
         if shares is not None and not math.isfinite(np.add.reduce(shares, axis=None)):
             raise _refused(np.flatnonzero(~np.isfinite(shares).all(axis=1)).tolist(), rows)
         if shares is not None and shares.shape != (rows, len(self._classes)):
@@ -177,12 +181,8 @@ class NativeEngine:
             if given.dtype.kind == "f" and not np.isfinite(given).all():
                 raise _refused(np.flatnonzero(~np.isfinite(given.ravel())).tolist(), rows)
         elif shares is not None:
-            if rows == 1:
-                (one,) = shares.tolist()
-                values = [self._classes[one.index(max(one))]]
-            else:
-                classes = self._classes
-                values = [classes[place] for place in shares.argmax(axis=1).tolist()]
+            classes = self._classes
+            values = [classes[place] for place in shares.argmax(axis=1).tolist()]
         else:
             raise ModelError("The compiled graph gives neither predictions nor probabilities.")
         return Scores(values, shares)

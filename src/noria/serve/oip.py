@@ -497,10 +497,17 @@ def encode(
 
 
 class Template:
-    """The commonest reply, of one version and all its outputs in JSON, with what never changes made once."""
+    """The commonest reply: one version's, all its outputs in JSON, with what never changes made once."""
 
-    def __init__(self, name: str, signature: Signature) -> None:
+    def __init__(self, name: str, version: int, signature: Signature) -> None:
         self._name = orjson.dumps(name)
+        self._version = version
+        kind, shown = prediction_type(signature).encode(), self._name.replace(b"%", b"%%")
+        self._one = (
+            b'{"model_name":%b,"model_version":"%d","id":%%b,"parameters":{"prediction_ids":"%%b"},"outputs":['
+            b'{"name":"prediction","datatype":"%b","shape":[1],"data":%%b},'
+            b'{"name":"probabilities","datatype":"FP64","shape":[1,%d],"data":%%b}]}'
+        ) % (shown, version, kind, len(signature.classes))
         self._classes = len(signature.classes)
         self._text = prediction_type(signature) == "BYTES"
         self._kind = prediction_type(signature).encode()
@@ -510,8 +517,12 @@ class Template:
         scores, made = part.scores, part.first
         rows = len(scores.values)
         values = orjson.dumps([str(value) for value in scores.values] if self._text else scores.values)
+        if scores.only is not None:
+            first = made.encode()
+            given = b'"%b"' % first if request_id is None else orjson.dumps(request_id)
+            return self._one % (given, first, values, orjson.dumps(scores.only))
         pieces = [
-            b'{"model_name":', self._name, b',"model_version":"%d","id":' % part.route.version,
+            b'{"model_name":', self._name, b',"model_version":"%d","id":' % self._version,
             b'"%s"' % made.encode() if request_id is None else orjson.dumps(request_id),
             b',"parameters":{"prediction_ids":"', (made if rows == 1 else ",".join(part.ids())).encode(),
             b'"},"outputs":[{"name":"prediction","datatype":"', self._kind, b'","shape":[%d],"data":' % rows, values,

@@ -41,7 +41,7 @@ Level = Literal["os", "disk", "off"]
 class Served:
     """A version that is up. It is not ended while requests use it: ``users`` counts them."""
 
-    __slots__ = ("digest", "engine", "layout", "manifest", "template", "users")
+    __slots__ = ("digest", "engine", "layout", "manifest", "templates", "users")
 
     def __init__(self, digest: str, manifest: BundleManifest, layout: Layout, engine: Engine) -> None:
         self.digest = digest
@@ -49,7 +49,7 @@ class Served:
         self.layout = layout
         self.engine = engine
         self.users = 0
-        self.template: Any = None  # what a wire keeps to write its replies by
+        self.templates: dict[tuple[str, int], Any] = {}  # what a wire keeps to write its replies by
 
 
 class Part:

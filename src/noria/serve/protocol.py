@@ -28,7 +28,8 @@ from typing import Any
 
 import httptools
 
-from noria.serve.wire import STATUS_LINES, Handler, Reply, Request, json_reply
+from noria.serve.repeated import RepeatedHead
+from noria.serve.wire import JSON, STATUS_LINES, Handler, Reply, Request, json_reply
 
 __all__ = ["Connection", "Front", "Limits"]
 
@@ -37,6 +38,7 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _PIPELINED = 8
 _LARGE = 2**16
 _PIECES = 1024
+_DIFFERING = 64  # heads of one connection, after which none is expected to come again
 _LINGER_SECONDS = 5.0
 _FRAMING = (b"content-length", b"transfer-encoding")
 _ONCE = frozenset((*_FRAMING, b"authorization", b"content-encoding", b"content-type", b"host", b"origin"))
@@ -85,8 +87,10 @@ class Front:
         mine: whether an address (path and query) is the data plane's.
         limits: what a client may ask for.
         flush: called before replies go out where ``unflushed`` says so; gives a refusal instead of them if it fails.
-            What came in one turn of the loop shares a call: after each call of the system the processor is slow.
         unflushed: whether replies wait for ``flush``.
+
+    What came in one turn of the loop is answered together at its end: after each call of the system the processor's
+    caches are cold, and sending wakes a client that may want the processor too. One connection alone does not wait.
     """
 
     def __init__(
@@ -113,6 +117,7 @@ class Front:
         self.now = time.monotonic()
         self.behind = 0.0
         self.date = b""
+        self.well = b""  # how most replies begin
         self._handed: set[asyncio.BaseTransport] = set()
         shortest = min(limits.head_seconds, limits.body_seconds, limits.idle_seconds)
         self._tick = max(0.01, min(0.5, shortest / 8))
@@ -127,6 +132,7 @@ class Front:
         self.now = now if self._sweeper is None else self.now + min(now - self.now - self.behind, 2 * self._tick)
         self.behind = now - self.now
         self.date = b"date: " + formatdate(usegmt=True).encode() + b"\r\n"
+        self.well = STATUS_LINES[200] + self.date + b"content-type: " + JSON + b"\r\ncontent-length: "
         self._sweeper = asyncio.get_running_loop().call_later(self._tick, self.start)
         self._handed = {transport for transport in self._handed if not transport.is_closing()}
         for connection in tuple(self.connections):
@@ -152,10 +158,9 @@ class Front:
             connection.grouped(request, problem or reply, keep)
 
     def flushed(self) -> Reply | None:
-        """Flush, and tell what went wrong."""
-        assert self.flush is not None
+        """Flush where anything waits for it, and tell what went wrong."""
         try:
-            return self.flush()
+            return self.flush() if self.flush is not None and self.unflushed() else None
         except Exception:  # noqa: BLE001 - as in Connection._next
             _log.exception("flushing failed")
             return json_reply(500, {"error": "The server failed to answer; its log says why."})
@@ -208,16 +213,19 @@ class Connection(asyncio.Protocol):
         "_lingering",
         "_mark",
         "_mine",
+        "_parsed",
         "_paused",
         "_peeked",
         "_reading",
         "_refused",
+        "_repeated",
         "_since",
         "_size",
         "_stopped",
         "_transport",
         "_url",
         "_waiting",
+        "_whole",
         "parser",
     )  # fmt: skip
 
@@ -238,6 +246,9 @@ class Connection(asyncio.Protocol):
         self._since = front.now
         self._peeked = b""
         self._mine = False  # the message that begins was found to be ours
+        self._repeated: RepeatedHead | None = None  # the head that came last
+        self._parsed = 0  # how many that differed from the one before
+        self._whole = b""  # what came, if it began with the message that is being parsed
         self._url = b""
         self._head = 0
         self._size = 0
@@ -277,12 +288,22 @@ class Connection(asyncio.Protocol):
         if self._closing or self._refused is not None:
             return
         front = self._front
-        if front.fallback is not None and not self._reading and not self._answering and not self._waiting:
+        begins = not (self._reading or self._answering or self._waiting)
+        if begins and self._repeated is not None and not self._peeked and not front.draining:
+            request = self._repeated.request(data, front.limits.body)
+            if request is not None:
+                self._since = front.now
+                self._size = len(request.body)
+                self._waiting.append((request, True))
+                self._next()
+                return
+        if begins and front.fallback is not None:
             if self._peeked:
                 data = self._peeked + data
             if not self._stays(data):
                 return
             self._mine = True
+        self._whole = data if begins and self._parsed < _DIFFERING else b""
         try:
             self.parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -402,7 +423,12 @@ class Connection(asyncio.Protocol):
         pieces = self._body
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         method = self.parser.get_method().decode("ascii", "replace")
-        self._waiting.append((Request(method, path, query, self._asked, body), keep))  # type: ignore[arg-type]
+        request = Request(method, path, query, self._asked, body)  # type: ignore[arg-type]
+        self._waiting.append((request, keep))
+        if self._whole and keep:
+            self._parsed += 1
+            self._repeated = RepeatedHead.of(self._whole, request)
+        self._whole = b""
         if self._answering:
             if len(self._waiting) >= _PIPELINED or self._size > _LARGE:
                 self._pause()
@@ -527,12 +553,10 @@ class Connection(asyncio.Protocol):
             except Exception:  # noqa: BLE001 - the edge: a fault of ours must not reach the client as a trace
                 reply = self._fault(request)
             front = self._front
-            if front.flush is not None and front.unflushed():
-                if len(front.connections) > 1:
-                    front.group(self, request, reply, keep)
-                    break
-                reply = front.flushed() or reply
-            self._answer(request, reply, keep)
+            if len(front.connections) > 1:
+                front.group(self, request, reply, keep)
+                break
+            self._answer(request, front.flushed() or reply, keep)
         if self._stopped and len(self._waiting) < _PIPELINED and not self._paused:
             self._resume()
         if self._due and not self._waiting and not self._answering:
@@ -587,29 +611,27 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        if keep and self._front.draining:
+        front, linger = self._front, False
+        if not keep:
+            linger = self._refused is not None
+        elif front.draining:
             keep = bool(self._waiting) or self._reading or self._refused is not None
             linger = not keep
+        if reply.status == 200 and reply.kind is JSON:
+            begun = front.well
         else:
-            linger = not keep and self._refused is not None
-        head = [
-            STATUS_LINES.get(reply.status) or STATUS_LINES[500],
-            self._front.date,
-            b"content-type: ",
-            reply.kind,
-            b"\r\ncontent-length: %d\r\n" % len(reply.body),
-        ]
+            line = STATUS_LINES.get(reply.status) or STATUS_LINES[500]
+            begun = b"".join((line, front.date, b"content-type: ", reply.kind, b"\r\ncontent-length: "))
+        rest = b""
         for name, value in reply.headers:
-            head += (name, b": ", value, b"\r\n")
+            rest += b"%b: %b\r\n" % (name, value)
         if not keep:
-            head.append(b"connection: close\r\n\r\n")
+            rest += b"connection: close\r\n"
         elif b"connection" in request.headers:  # HTTP/1.0 has to be told
-            head.append(b"connection: keep-alive\r\n\r\n")
-        else:
-            head.append(b"\r\n")
-        if request.method != "HEAD":
-            head.append(reply.body)
-        transport.write(b"".join(head))
+            rest += b"connection: keep-alive\r\n"
+        body = reply.body
+        shown = body if request.method != "HEAD" else b""
+        transport.write(b"%b%d\r\n%b\r\n%b" % (begun, len(body), rest, shown))
         self._since = self._front.now
         if linger:
             self._linger()

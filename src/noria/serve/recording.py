@@ -80,7 +80,7 @@ class Recorder:
             role=route.role,
             rows=batch.rows,
             names=served.layout.names,
-            matrix=batch.matrix.tobytes(),
+            matrix=batch.raw or batch.matrix.tobytes(),
             columns=batch.columns,
             keys=batch.keys,
             values=[] if scores is None else scores.values,

@@ -90,6 +90,8 @@ class SegmentWriter:
         self._name = ""
         self._size = self._row = 0
         self._layouts: dict[tuple[Any, ...], int] = {}
+        self._last: Block | None = None  # the last block, and its layout: most are laid out as the one before
+        self._number = 0
         self._held: list[bytes] = []
         self._before = (0, 0)
 
@@ -108,23 +110,25 @@ class SegmentWriter:
         if self._file < 0 or self._size >= self._roll_bytes or self._pid != os.getpid():
             self.flush()
             self._begin()
-        kind = (block.version, block.digest, block.role, block.names, block.classes)
-        number = self._layouts.get(kind)
-        data = b""
-        if number is None:
-            number = len(self._layouts)
-            data = self._framed((0, number, *kind))
-        row = self._row
-        data += self._framed(
-            (
-                1, number, row, block.rows, block.at_us, block.latency_us, block.matrix, block.columns, block.keys,
-                block.values, block.probabilities, block.error, block.answered, block.trace, block.ids,
-            )
-        )  # fmt: skip
+        row, last = self._row, self._last
         if not self._held:
             self._before = (row, len(self._layouts))
-        self._held.append(data)
-        self._layouts[kind] = number
+        if not (
+            last is not None
+            and block.names is last.names
+            and block.classes is last.classes
+            and block.version == last.version
+            and block.digest == last.digest
+            and block.role == last.role
+        ):
+            self._lay_out(block)
+        data = _pack(
+            (
+                1, self._number, row, block.rows, block.at_us, block.latency_us, block.matrix, block.columns,
+                block.keys, block.values, block.probabilities, block.error, block.answered, block.trace, block.ids,
+            )
+        )  # fmt: skip
+        self._held += (HEADER.pack(len(data), zlib.crc32(data)), data)
         self._row = row + block.rows
         first = f"{self._name}{row:010x}"
         if not hold:
@@ -141,11 +145,25 @@ class SegmentWriter:
             return
         held, self._held = self._held, []
         try:
-            self._write(held[0] if len(held) == 1 else b"".join(held))
+            self._write(b"".join(held))
         except StoreError:
-            self._row, layouts = self._before
-            self._layouts = dict(list(self._layouts.items())[:layouts])
+            self._back(*self._before)
             raise
+
+    def _back(self, row: int, layouts: int) -> None:
+        """Forget rows and layouts that were not written after all."""
+        self._row = row
+        self._layouts = dict(list(self._layouts.items())[:layouts])
+        self._last = None
+
+    def _lay_out(self, block: Block) -> None:
+        """Tell readers how this block and those like it are laid out, unless they were told."""
+        kind = (block.version, block.digest, block.role, block.names, block.classes)
+        number = self._layouts.get(kind)
+        if number is None:
+            number = self._layouts[kind] = len(self._layouts)
+            self._held.append(self._framed((0, number, *kind)))
+        self._last, self._number = block, number
 
     @staticmethod
     def _framed(body: tuple[Any, ...]) -> bytes:
@@ -174,6 +192,7 @@ class SegmentWriter:
         self.close()
         self._name = f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(5)}"
         self._layouts = {}
+        self._last = None
         self._row = self._size = 0
         self._pid = os.getpid()
         path = self._folder / f"{self._name}.log"
@@ -203,8 +222,8 @@ class SegmentWriter:
         if self._file == file:
             with contextlib.suppress(OSError):
                 os.ftruncate(file, size)
-                self._size, self._row = size, row
-                self._layouts = dict(list(self._layouts.items())[:layouts])
+                self._size = size
+                self._back(row, layouts)
                 return
         self.close()
 
