@@ -324,7 +324,7 @@ plain_values = st.one_of(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_any_record_comes_back_before_and_after_compaction(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -335,8 +335,9 @@ def test_any_record_comes_back_before_and_after_compaction(
         given_rows: dict[str, dict[str, Any]] = {}
         for number in range(data.draw(st.integers(1, 6))):
             rows = data.draw(st.integers(1, 3))
-            names = data.draw(st.lists(st.text(min_size=1, max_size=5), max_size=3, unique=True))
-            names = [f"n{name}" for name in names if "__" not in name]
+            ends = st.sampled_from(["", "_", "__text", "__json", "_" * 3 + "whole", "__exact", "__number__text", "__x"])
+            names = data.draw(st.lists(st.tuples(st.text(max_size=3), ends).map("n".join), max_size=3, unique=True))
+            names = [f"n{name}" for name in names]
             columns = {name: data.draw(st.lists(plain_values, min_size=rows, max_size=rows)) for name in names}
             numbers = data.draw(st.lists(st.floats(allow_infinity=False), min_size=3 * rows, max_size=3 * rows))
             matrix = array("d", numbers)

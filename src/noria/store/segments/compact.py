@@ -32,7 +32,7 @@ __all__ = ["Compacted", "compact", "retain"]
 SMALL_ROWS = 250_000
 LARGE_ROWS = 1_000_000
 AT_ONCE = 200_000
-ROW_GROUP = 8192
+ROW_GROUP = 32_768
 _GONE_SECONDS = 600.0
 
 

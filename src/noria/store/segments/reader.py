@@ -18,7 +18,7 @@ __all__ = ["Found", "Segment"]
 _unpack = msgspec.msgpack.Decoder().decode
 
 
-class Found(msgspec.Struct):
+class Found(msgspec.Struct, gc=False):
     """A block where it was found.
 
     Attributes:
@@ -65,11 +65,12 @@ class Segment:
                 self._head(body)
                 begin = after
             elif body[0] == 0:
-                self._layouts[body[1]] = tuple(body[2:])
+                self._layouts[body[1]] = _layout(body)
             else:
                 yield Found(self._block(body), body[2], start + begin, start + after)
                 begin = after
-            self._known = max(self._known, start + after)
+            if start + after > self._known:
+                self._known = start + after
 
     def _learn(self, data: bytes, start: int) -> None:
         """Read the head and the layouts among bytes that need not be read otherwise."""
@@ -83,7 +84,7 @@ class Segment:
                 self._head(_unpack(data[body : body + length]))
             elif data[body] & 0xF0 == 0x90 and data[body + 1] == 0:  # an array whose first item is 0
                 found = _unpack(data[body : body + length])
-                self._layouts[found[1]] = tuple(found[2:])
+                self._layouts[found[1]] = _layout(found)
             at = body + length
         self._known = start + at
 
@@ -96,8 +97,8 @@ class Segment:
         version, digest, role, names, classes = self._layouts[body[1]]
         _, _, _, rows, at_us, latency_us, matrix, columns, keys, values, shares, error, answered, trace, ids = body
         return Block(
-            at_us, latency_us, version, digest, role, rows, tuple(names), matrix, columns, keys, values,
-            tuple(classes), shares, error, answered, trace, ids,
+            at_us, latency_us, version, digest, role, rows, names, matrix, columns, keys, values, classes, shares,
+            error, answered, trace, ids,
         )  # fmt: skip
 
     def abandoned(self) -> bool:
@@ -115,6 +116,12 @@ class Segment:
         finally:
             os.close(handle)
         return True
+
+
+def _layout(body: list[Any]) -> tuple[Any, ...]:
+    """Version, digest, role, names and classes, once for all the blocks that share them."""
+    version, digest, role, names, classes = body[2:]
+    return version, digest, role, tuple(names), tuple(classes)
 
 
 def _framed(data: bytes) -> Iterator[tuple[int, int, list[Any]]]:

@@ -17,6 +17,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def ids_of(first: str, rows: int) -> list[str]:
     """The ids that count up from the first."""
+    if rows == 1:
+        return [first]
     head, number = first[:22], int(first[22:], 16)
     return [f"{head}{number + row:010x}" for row in range(rows)]
 

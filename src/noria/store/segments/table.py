@@ -3,7 +3,8 @@
 Columns are ``sequence`` (dense, in order of arrival), ``id``, ``at``, ``version``, ``model_digest``, ``role``,
 ``key``, ``latency_us``, ``error``, ``trace``, then ``feature_NAME`` for each field of the record, ``prediction``,
 ``answered`` and one ``probabilities`` list. A column keeps one type for ever: values of another type go to a column
-of the same name with the type behind two underscores (``feature_age__text``).
+of the same name with the type behind two underscores (``feature_age__text``), as do those of a field whose own name
+ends so.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["FIXED", "frame_of", "predictions_of_frame", "settle"]
 
 FIXED = ("sequence", "id", "at", "version", "model_digest", "role", "key", "latency_us", "error", "trace")
-_TYPES = ("number", "whole", "truth", "text", "json")
 
 
 def frame_of(blocks: Sequence[tuple[int, str, Block]], loop: str) -> pl.DataFrame:
@@ -38,10 +38,22 @@ def frame_of(blocks: Sequence[tuple[int, str, Block]], loop: str) -> pl.DataFram
     import polars as pl
 
     alike: dict[tuple[Any, ...], list[tuple[int, str, Block]]] = {}
+    last, kind, group = None, None, list[tuple[int, str, Block]]()
     for one in blocks:
         block = one[2]
-        kind = (block.version, block.digest, block.role, block.names, block.classes, tuple(block.columns))
-        alike.setdefault(kind, []).append(one)
+        if (
+            last is None
+            or block.names is not last.names
+            or block.classes is not last.classes
+            or block.digest is not last.digest
+            or block.role is not last.role
+            or block.version != last.version
+            or block.columns.keys() != last.columns.keys()
+        ):
+            kind = (block.version, block.digest, block.role, block.names, block.classes, tuple(block.columns))
+            group = alike.setdefault(kind, [])
+            last = block
+        group.append(one)
     frames: list[pl.DataFrame] = []
     schema: dict[str, str] = {}
     for group in alike.values():
@@ -75,32 +87,44 @@ def _alike(group: Sequence[tuple[int, str, Block]]) -> pl.DataFrame:
         "role": pl.Series([first.role], dtype=pl.String).new_from_index(0, rows),
         "key": pl.Series(keys, dtype=pl.String),
         "latency_us": each((block.latency_us for _, _, block in group), np.int64).cast(pl.Int32, strict=False),
-        "error": pl.Series([block.error for _, _, block in group for _ in range(block.rows)], dtype=pl.String),
-        "trace": pl.Series([block.trace for _, _, block in group for _ in range(block.rows)], dtype=pl.String),
+        "error": each((block.error for _, _, block in group), object).cast(pl.String),
+        "trace": each((block.trace for _, _, block in group), object).cast(pl.String),
     }
     if first.names:
         numbers = np.frombuffer(b"".join(block.matrix for _, _, block in group), dtype="<f8").reshape(rows, -1)
         for place, name in enumerate(first.names):
-            columns[f"feature_{name}"] = pl.Series(np.ascontiguousarray(numbers[:, place]), nan_to_null=True)
+            column = _column(f"feature_{name}", "number")
+            columns[column] = pl.Series(np.ascontiguousarray(numbers[:, place]), nan_to_null=True)
     for name in first.columns:
         typed = _typed(f"feature_{name}", [value for _, _, block in group for value in block.columns[name]])
-        taken = f"feature_{name}" in columns  # exact values beside the matrix's
-        columns |= {f"{column}__exact" if taken else column: values for column, values in typed.items()}
+        if name in first.names:  # exact values beside the matrix's
+            typed = {
+                column if column.endswith("__json") else f"feature_{name}__exact": values
+                for column, values in typed.items()
+            }
+        columns |= typed
     values = [value for _, _, block in group for value in (block.values or [None] * block.rows)]
     columns |= _typed("prediction", values)
     if any(block.answered for _, _, block in group):
         given = [value for _, _, block in group for value in (block.answered or [None] * block.rows)]
         columns |= _typed("answered", given)
     if any(block.probabilities is not None for _, _, block in group):
-        shares = [row for _, _, block in group for row in _shares(block)]
-        columns["probabilities"] = pl.Series(shares, dtype=pl.List(pl.Float64))
+        columns["probabilities"] = _shares(group, rows)
     return pl.DataFrame([column.alias(name) for name, column in columns.items()])
 
 
-def _shares(block: Block) -> list[list[float] | None]:
-    if block.probabilities is None:
-        return [None] * block.rows
-    return list(np.frombuffer(block.probabilities, dtype="<f8").reshape(block.rows, -1).tolist())
+def _shares(group: Sequence[tuple[int, str, Block]], rows: int) -> pl.Series:
+    """The probabilities of blocks of one layout, null where there are none."""
+    import polars as pl
+
+    given = [(block.probabilities, block.rows) for _, _, block in group]
+    width = next(len(found) // 8 // count for found, count in given if found is not None)
+    numbers = b"".join(bytes(8 * width * count) if found is None else found for found, count in given)
+    shares = pl.Series(np.frombuffer(numbers, dtype="<f8").reshape(rows, width)).cast(pl.List(pl.Float64))
+    if all(found is not None for found, _ in given):
+        return shares
+    there = pl.Series(np.repeat([found is not None for found, _ in given], [count for _, count in given]))
+    return pl.select(pl.when(there).then(shares)).to_series()
 
 
 def _typed(name: str, values: list[Any]) -> dict[str, pl.Series]:
@@ -111,18 +135,30 @@ def _typed(name: str, values: list[Any]) -> dict[str, pl.Series]:
     if not kinds:
         return {}  # nothing says which type the column is to have
     if kinds <= {bool}:
-        return {name: pl.Series(values, dtype=pl.Boolean)}
+        return {_column(name, "truth"): pl.Series(values, dtype=pl.Boolean)}
     if kinds <= {int} and all(value is None or -(2**63) <= value < 2**63 for value in values):
-        return {name: pl.Series(values, dtype=pl.Int64)}
+        return {_column(name, "whole"): pl.Series(values, dtype=pl.Int64)}
     if kinds <= {float}:
-        return {name: pl.Series(values, dtype=pl.Float64)}
+        return {_column(name, "number"): pl.Series(values, dtype=pl.Float64)}
     if kinds <= {str}:
-        return {name: pl.Series(values, dtype=pl.String)}
+        return {_column(name, "text"): pl.Series(values, dtype=pl.String)}
     texts = [None if value is None else json.dumps(value) for value in values]
     return {f"{name}__json": pl.Series(texts, dtype=pl.String)}
 
 
 _NAMES = {"Boolean": "truth", "Int64": "whole", "Float64": "number", "String": "text"}
+_KINDS = frozenset((*_NAMES.values(), "json", "exact"))
+
+
+def _column(name: str, kind: str) -> str:
+    """The column for values of a type: the name itself, unless its end would be taken for a type."""
+    return f"{name}__{kind}" if _split(name)[1] else name
+
+
+def _split(column: str) -> tuple[str, str]:
+    """A column's name without the type it may end with, and that type."""
+    name, _, kind = column.rpartition("__")
+    return (name, kind) if kind in _KINDS else (column, "")
 
 
 def settle(frame: pl.DataFrame, schema: Mapping[str, str]) -> pl.DataFrame:
@@ -142,7 +178,7 @@ def settle(frame: pl.DataFrame, schema: Mapping[str, str]) -> pl.DataFrame:
         elif column.null_count() == len(column):
             columns.append(pl.Series(column.name, [None], dtype=getattr(pl, kept)()).new_from_index(0, len(column)))
         else:
-            columns.append(column.alias(f"{column.name}__{_NAMES[kind]}"))
+            columns.append(column.alias(f"{_split(column.name)[0]}__{_NAMES[kind]}"))
     return pl.DataFrame(columns)
 
 
@@ -150,9 +186,7 @@ def predictions_of_frame(frame: pl.DataFrame, loop: str) -> list[tuple[int, Pred
     """Rows of the table as predictions with their sequences."""
     fields: dict[str, list[tuple[str, bool]]] = {}  # by the name in the record: columns, exact ones first
     for column in frame.columns:
-        base, _, kind = column.partition("__")
-        if kind not in (*_NAMES.values(), "json", "exact"):
-            base, kind = column, ""
+        base, kind = _split(column)
         if base.startswith("feature_") or base in ("prediction", "answered"):
             fields.setdefault(base, []).append((column, kind == "json"))
     for given in fields.values():

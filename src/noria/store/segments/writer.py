@@ -25,7 +25,7 @@ ROLL_BYTES = 8 * 2**20
 _pack = msgspec.msgpack.Encoder().encode
 
 
-class Block(msgspec.Struct, array_like=True):
+class Block(msgspec.Struct, array_like=True, gc=False):
     """Predictions of one request by one version.
 
     Attributes:
