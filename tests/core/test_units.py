@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noria.core.units import Duration, format_duration, parse_duration
+from noria.core.units import Duration, format_duration, parse_duration, parse_size
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,17 @@ def test_what_is_no_duration_is_refused_with_advice(written: Duration) -> None:
 @given(st.timedeltas(min_value=timedelta(0), max_value=timedelta(days=100_000)))
 def test_a_formatted_duration_reads_back_as_itself(length: timedelta) -> None:
     assert parse_duration(format_duration(length)) == length
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("500MB", 500_000_000), ("20GB", 20 * 10**9), ("1.5TiB", 1_649_267_441_664), ("1kb", 1000), ("2 KiB", 2048)],
+)
+def test_a_size_is_read_as_people_write_it(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "20", "20G", "GB", "-1GB", "1e3MB", "20GBps"])
+def test_what_is_no_size_is_refused_with_the_way_to_write_it(text: str) -> None:
+    with pytest.raises(ValueError, match="write for example"):
+        parse_size(text)

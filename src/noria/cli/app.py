@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from noria.cli.keys import keys
 from noria.cli.moving import exporting, importing
+from noria.core.units import parse_duration, parse_size
 
 __all__ = ["application"]
 
@@ -27,6 +29,32 @@ File = Annotated[Path, typer.Argument(help="The Python file with your loop.", sh
 StoreFolder = Annotated[
     Path | None,
     typer.Option("--store", envvar="NORIA_STORE", help="Where everything is kept; .noria beside the loop file.",
+                 show_default=False),
+]  # fmt: skip
+
+
+def _readable(parse: Callable[[str], object]) -> Callable[[str | None], str | None]:
+    """A check that an option's text means something."""
+
+    def check(text: str | None) -> str | None:
+        try:
+            if text is not None:
+                parse(text)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+        return text
+
+    return check
+
+
+KeepPredictions = Annotated[
+    str | None,
+    typer.Option(callback=_readable(parse_duration), help="Remove predictions older than this, e.g. 90d.",
+                 show_default=False),
+]  # fmt: skip
+KeepSize = Annotated[
+    str | None,
+    typer.Option(callback=_readable(parse_size), help="Remove the oldest predictions over this size, e.g. 20GB.",
                  show_default=False),
 ]  # fmt: skip
 LoopName = Annotated[str | None, typer.Option("--loop", "-l", help="Which loop, when the store has several.")]
@@ -91,11 +119,14 @@ def up(
     store: StoreFolder = None,
     host: Annotated[str, typer.Option(help="Address to listen on; loopback only, for now.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8500,
+    keep_predictions: KeepPredictions = None,
+    keep_size: KeepSize = None,
 ) -> None:
     """Train, gate, serve over HTTP, watch and retrain, until stopped."""
+    from noria.cli.compaction import Retention
     from noria.cli.up import up as run
 
-    raise typer.Exit(run(file, store, host, port))
+    raise typer.Exit(run(file, store, host, port, Retention(keep_predictions, keep_size)))
 
 
 @application.command()
@@ -122,8 +153,11 @@ def serve(
         bool, typer.Option("--compiled/--original", help="Use the compiled graph where it is equal.")
     ] = True,
     log_format: Annotated[str, typer.Option(help="text or json.")] = "text",
+    keep_predictions: KeepPredictions = None,
+    keep_size: KeepSize = None,
 ) -> None:
     """Serve a model over HTTP: plain records, the Open Inference Protocol, MLflow's scoring."""
+    from noria.cli.compaction import Retention
     from noria.cli.serving import serve_model
 
     for value, allowed in ((record, ("os", "disk", "off")), (log_format, ("text", "json"))):
@@ -132,7 +166,7 @@ def serve(
     limit = None if max_memory is None else max_memory * 2**20
     serve_model(
         model, store, host=host, port=port, grpc_port=grpc_port, workers=workers, record=record, grace=grace,
-        max_memory=limit, native=native, log_format=log_format,
+        max_memory=limit, native=native, log_format=log_format, keep=Retention(keep_predictions, keep_size),
     )  # fmt: skip
 
 
@@ -309,13 +343,16 @@ def explain(prediction: Annotated[str, typer.Argument(help="The prediction's id.
 @application.command()
 def gc(
     older_than: Annotated[str, typer.Option(help="How long deleted things can still be restored, e.g. 30d.")] = "30d",
+    keep_predictions: KeepPredictions = None,
+    keep_size: KeepSize = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
     store: StoreFolder = None,
 ) -> None:
     """Remove for ever what was deleted long ago, and free its space; never what a model needs."""
     from noria.cli.collecting import collect_garbage
+    from noria.cli.compaction import Retention
 
-    collect_garbage(store, older_than, dry_run)
+    collect_garbage(store, older_than, dry_run, Retention(keep_predictions, keep_size))
 
 
 @application.command()

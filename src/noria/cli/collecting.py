@@ -6,21 +6,32 @@ from pathlib import Path
 
 from rich.console import Console
 
+from noria.cli.compaction import Retention
 from noria.cli.places import store_folder
-from noria.core.units import parse_duration
+from noria.core.units import parse_duration, parse_size
 from noria.loop.clock import SystemClock
 from noria.store import open_store
+from noria.store.segments.compact import compact, retain
+from noria.store.segments.log import FolderPredictions
 from noria.track.garbage import collect
 
 __all__ = ["collect_garbage"]
 
 
-def collect_garbage(store: Path | None, older_than: str, dry_run: bool) -> None:
+def collect_garbage(store: Path | None, older_than: str, dry_run: bool, keep: Retention) -> None:
     """Collect, and say what went and what stayed."""
     kept = open_store(store_folder(store), create=False)
     console = Console(highlight=False)
+    predictions = None
     try:
-        found = collect(kept, SystemClock().now(), parse_duration(older_than), dry_run=dry_run)
+        now = SystemClock().now()
+        found = collect(kept, now, parse_duration(older_than), dry_run=dry_run)
+        if any(keep) and isinstance(kept.predictions, FolderPredictions):
+            before = now - parse_duration(keep.age) if keep.age is not None else None
+            most = parse_size(keep.size) if keep.size is not None else None
+            if not dry_run:
+                compact(kept.predictions)
+            predictions = retain(kept.predictions, before=before, max_bytes=most, dry_run=dry_run)
     finally:
         kept.close()
     console.print(
@@ -28,5 +39,7 @@ def collect_garbage(store: Path | None, older_than: str, dry_run: bool) -> None:
         f"{found.models:,} logged models, {found.artifacts:,} artifacts; {found.blobs:,} files of "
         f"{found.bytes / 2**20:,.1f} MiB."
     )
+    if predictions is not None:
+        console.print(f"{'Would remove' if dry_run else 'Removed'} {predictions:,} predictions, with their labels.")
     for reason in found.kept:
         console.print(f"Kept {reason}.", markup=False)

@@ -6,12 +6,25 @@ import os
 import subprocess
 import sys
 import time
+from typing import NamedTuple
 
-__all__ = ["Compaction"]
+__all__ = ["Compaction", "Retention"]
 
 _LOOK_SECONDS = 30.0
 _BYTES = 32 * 2**20
 _OLD_SECONDS = 3600.0
+
+
+class Retention(NamedTuple):
+    """Which predictions are kept, as people write it; None: all.
+
+    Attributes:
+        age: those younger than this, e.g. ``90d``.
+        size: the newest, as many as take this room, e.g. ``20GB``.
+    """
+
+    age: str | None = None
+    size: str | None = None
 
 
 class Compaction:
@@ -19,10 +32,12 @@ class Compaction:
 
     Args:
         store: the store's folder.
+        retention: what is kept; the rest is removed after each compaction.
     """
 
-    def __init__(self, store: str) -> None:
+    def __init__(self, store: str, retention: Retention) -> None:
         self._store = store
+        self._retention = retention
         self._process: subprocess.Popen[bytes] | None = None
         self._looked = self._done = time.monotonic()
 
@@ -37,10 +52,10 @@ class Compaction:
             return
         self._looked = now
         size = self._uncompacted()
-        if size > _BYTES or (size and now - self._done > _OLD_SECONDS):
+        if size > _BYTES or ((size or any(self._retention)) and now - self._done > _OLD_SECONDS):
             self._done = now
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "noria.cli.compactor", self._store],
+                [sys.executable, "-m", "noria.cli.compactor", self._store, *(part or "" for part in self._retention)],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )

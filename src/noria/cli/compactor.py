@@ -1,4 +1,7 @@
-"""Compacts a store's predictions and ends. Run by the supervisors as ``python -m noria.cli.compactor STORE``."""
+"""Compacts a store's predictions, removes the old, and ends.
+
+Run by the supervisors as ``python -m noria.cli.compactor STORE [AGE [SIZE]]``; an empty text is no limit.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,14 @@ import sys
 from noria.errors import NoriaError
 
 
-def main(folder: str) -> int:
+def main(folder: str, age: str = "", size: str = "") -> int:
     """Compact once; returns the exit status."""
     os.nice(10)  # answering comes first
     os.environ.setdefault("POLARS_MAX_THREADS", "1")
+    from noria.core.units import parse_duration, parse_size
+    from noria.loop.clock import SystemClock
     from noria.store import open_store
-    from noria.store.segments.compact import compact
+    from noria.store.segments.compact import compact, retain
     from noria.store.segments.log import FolderPredictions
 
     try:
@@ -21,6 +26,9 @@ def main(folder: str) -> int:
         try:
             if isinstance(store.predictions, FolderPredictions):
                 compact(store.predictions)
+                if age or size:
+                    before = SystemClock().now() - parse_duration(age) if age else None
+                    retain(store.predictions, before=before, max_bytes=parse_size(size) if size else None)
         finally:
             store.close()
     except NoriaError as error:
@@ -30,4 +38,4 @@ def main(folder: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))

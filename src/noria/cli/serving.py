@@ -8,6 +8,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from noria.cli.compaction import Retention
 from noria.cli.places import store_folder
 from noria.cli.targets import Target, parse_target, resolve
 from noria.errors import Conflict
@@ -31,6 +32,7 @@ def serve_model(
     max_memory: int | None,
     native: bool,
     log_format: str,
+    keep: Retention,
 ) -> None:
     """Serve until SIGINT or SIGTERM. Does not return: the supervisor takes this process's place.
 
@@ -67,6 +69,7 @@ def serve_model(
         "native": native,
         "log_format": log_format,
         "names": sorted(found),
+        "keep": keep,
     }
     os.set_inheritable(listening.fileno(), True)
     sys.stdout.flush()

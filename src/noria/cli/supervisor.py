@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 
-from noria.cli.compaction import Compaction
+from noria.cli.compaction import Compaction, Retention
 
 _DRAIN_SECONDS = 45.0
 _DEATHS, _DEATHS_SECONDS = 5, 60.0
@@ -49,7 +49,7 @@ class _Supervisor:
         self._folder = tempfile.mkdtemp(prefix="noria-serve-")
         count = int(str(settings["workers"]))
         self._workers = [_Worker(settings, number, fd, self._folder) for number in range(count)]
-        self._compaction = Compaction(str(settings["store"]))
+        self._compaction = Compaction(str(settings["store"]), Retention(*settings["keep"]))  # type: ignore[misc]
         self._began = time.monotonic()
         self._told = 0
 

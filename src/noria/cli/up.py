@@ -18,7 +18,7 @@ from types import FrameType
 
 from rich.console import Console
 
-from noria.cli.compaction import Compaction
+from noria.cli.compaction import Compaction, Retention
 from noria.cli.declared import load_sound
 from noria.cli.places import store_folder
 from noria.errors import Conflict
@@ -46,7 +46,7 @@ def require_loopback(host: str) -> None:
         )
 
 
-def up(file: Path, store: Path | None, host: str, port: int) -> int:
+def up(file: Path, store: Path | None, host: str, port: int, keep: Retention) -> int:
     """Run everything for one loop; returns the exit status."""
     require_loopback(host)
     loaded = load_sound(file)
@@ -61,7 +61,7 @@ def up(file: Path, store: Path | None, host: str, port: int) -> int:
             console.print(f"[bold]{loaded.loop.name}[/bold] at [bold link={address}]{address}[/]  (Ctrl-C stops)")
             console.print(f"  predict  POST {address}/predict/{loaded.loop.name}", markup=False)
             console.print(f"  labels   POST {address}/labels/{loaded.loop.name}", markup=False)
-            supervisor = _Supervisor(file.resolve(), folder, address, listening, keeper, console)
+            supervisor = _Supervisor(file.resolve(), folder, address, listening, keeper, console, keep)
             return supervisor.run()
     finally:
         kept.close()
@@ -116,6 +116,7 @@ class _Supervisor:
         listening: socket.socket,
         keeper: LeaseKeeper,
         console: Console,
+        keep: Retention,
     ) -> None:
         module = [sys.executable, "-m"]
         fd = str(listening.fileno())
@@ -126,7 +127,7 @@ class _Supervisor:
         self._controller = Child("controller", [*module, "noria.cli.controller_process", str(file), str(folder), lease])
         self._keeper = keeper
         self._console = console
-        self._compaction = Compaction(str(folder))
+        self._compaction = Compaction(str(folder), keep)
         self._stop = threading.Event()
         self._hurry = False
 

@@ -1,4 +1,4 @@
-"""Durations as people write them: ``"30d"``, ``"1h30m"``, ``"20ms"``."""
+"""Durations and sizes as people write them: ``"30d"``, ``"1h30m"``, ``"20ms"``, ``"20GB"``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from datetime import timedelta
 from math import isfinite
 
-__all__ = ["Duration", "format_duration", "parse_duration"]
+__all__ = ["Duration", "format_duration", "parse_duration", "parse_size"]
 
 Duration = str | timedelta | int | float
 """A length of time: text such as ``"30d"``, a ``timedelta``, or a number of seconds."""
@@ -23,6 +23,7 @@ MICROSECONDS = {
 
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|us|[wdhms])")
 _WHOLE = re.compile(rf"(?:{_PART.pattern})+")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGT])(i?)B", re.IGNORECASE)
 _HOW = 'write for example "30d", "12h", "1h30m", "20ms" (units: w d h m s ms us)'
 
 
@@ -60,6 +61,21 @@ def format_duration(value: timedelta) -> str:
         count, left = divmod(left, size)
         text += f"{count}{unit}" if count else ""
     return text
+
+
+def parse_size(text: str) -> int:
+    """The bytes meant by ``text``: ``20GB`` is decimal, ``20GiB`` binary.
+
+    Raises:
+        ValueError: it is no size; the text says how to write it.
+    """
+    found = _SIZE.fullmatch(re.sub(r"\s+", "", text))
+    if found is None:
+        raise ValueError(f'{text!r} is not a size: write for example "500MB", "20GB", "1.5TiB"')
+    count, prefix, binary = found.groups()
+    step: int = 1024 if binary else 1000
+    size: int = step ** (1 + "KMGT".index(prefix.upper()))
+    return round(float(count) * size)
 
 
 def _seconds(value: float) -> timedelta:

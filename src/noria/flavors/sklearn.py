@@ -109,6 +109,14 @@ class _Estimator:
             last = last.steps[-1][1]
         return type(last).__module__.startswith(_LIKELIEST) and self.classes is not None
 
+    @property
+    def nameless(self) -> bool:
+        """Whether it is one of scikit-learn's own estimators, which look at the order of columns, not at their names.
+
+        Asking one with a frame costs a millisecond more than with a matrix.
+        """
+        return type(self._model).__module__.startswith("sklearn.") and not hasattr(self._model, "steps")
+
     def predict(self, x: Any) -> NDArray[Any]:
         return np.asarray(self._model.predict(x))
 

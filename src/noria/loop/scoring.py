@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -42,9 +44,15 @@ def scores(
     Raises:
         ModelError: the model raised, gave the wrong number of rows, or a number that is not finite.
     """
+    x = hand_over(features, frame_kind if frame_kind == "ndarray" else None, frame_kind)  # type: ignore[arg-type]
+    values, shares = _arrays(predictor, x, features.height)
+    return values.tolist(), None if shares is None else shares.tolist(), values, shares
+
+
+def _arrays(predictor: Predictor, x: Any, rows: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]:
+    """Predictions and probabilities of ``x``, a frame or matrix as the model takes it; raises as `scores`."""
     import numpy as np
 
-    x = hand_over(features, frame_kind if frame_kind == "ndarray" else None, frame_kind)  # type: ignore[arg-type]
     try:
         shares = predictor.probabilities(x)
         if shares is not None and getattr(predictor, "likeliest", False):
@@ -55,13 +63,12 @@ def scores(
         raise ModelError(f"The model failed: {type(error).__name__}: {error}") from error
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
-    if values.shape != (features.height,):
-        raise ModelError(f"The model returned {values.shape} predictions for {features.height} rows.")
+    if values.shape != (rows,):
+        raise ModelError(f"The model returned {values.shape} predictions for {rows} rows.")
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         row = int(np.flatnonzero(~np.isfinite(values))[0])
         raise ModelError(f"The model predicted {values[row]} for row {row}, which is not a number.")
-    listed = None if shares is None else np.asarray(shares, dtype=np.float64).tolist()
-    return values.tolist(), listed, values, shares
+    return values, None if shares is None else np.asarray(shares, dtype=np.float64)
 
 
 class Scorer:
@@ -97,6 +104,10 @@ class Scorer:
         self._predictor: Predictor = flavor.load(files)
         self._extra = {name for name in (manifest.signature.label,) if name}
         self._self_test()
+        signature = self.manifest.signature
+        self._names = [name for name, _ in signature.features]
+        self._matrix = not self._order and {dtype for _, dtype in signature.features} == {"Float64"}
+        self._nameless = self._matrix and getattr(self._predictor, "nameless", False) and self._same_of_arrays()
 
     def features(self, data: pl.DataFrame) -> pl.DataFrame:
         """Feature rows of raw rows, in the model's column order."""
@@ -130,13 +141,50 @@ class Scorer:
 
         rows, names = message["rows"], {name: place for place, name in enumerate(message["names"])}
         matrix = np.frombuffer(message["matrix"], dtype="<f8").reshape(rows, len(names))
+
+        def answered(values: np.ndarray[Any, Any], shares: np.ndarray[Any, Any] | None) -> dict[str, Any]:
+            packed = None if shares is None else np.ascontiguousarray(shares, dtype="<f8").tobytes()
+            return {"values": values.tolist(), "shares": packed}
+
+        x = None if message["columns"] else self._as_it_is(matrix, message["names"])
+        if x is not None:
+            with suppress(ModelError):  # which rows are at fault is found below
+                return answered(*_arrays(self._predictor, x, rows))
         data = cast_columns(rows, names, matrix, message["columns"], self.manifest.signature.inputs)
         try:
-            values, _, _, shares = scores(self._predictor, self.features(data), self.manifest.frame)
+            _, _, values, shares = scores(self._predictor, self.features(data), self.manifest.frame)
         except (ModelError, StepError) as error:
             raise self._blame(data, error) from error
-        packed = None if shares is None else np.ascontiguousarray(shares, dtype="<f8").tobytes()
-        return {"values": values, "shares": packed}
+        return answered(values, shares)
+
+    def _as_it_is(self, matrix: np.ndarray[Any, Any], names: Sequence[str]) -> Any:
+        """What the model takes, where that is nothing but the matrix; else None: it must be made column by column."""
+        if not self._matrix or self._names != list(names):
+            return None
+        matrix = matrix.copy()  # what came is not to be written to, and some models do
+        if self._nameless or self.manifest.frame == "ndarray":
+            return matrix
+        if self.manifest.frame == "pandas":
+            import pandas as pd
+
+            return pd.DataFrame(matrix, columns=self._names)
+        return None
+
+    def _same_of_arrays(self) -> bool:
+        """Whether the model answers the stored sample the same when asked with a matrix."""
+        import numpy as np
+
+        records = self.manifest.reference.get("sample", {}).get("records", [])
+        if not records:
+            return False
+        rows = self.features(cast_records(records, self.manifest.signature.inputs, extra=self._extra))
+        warnings.filterwarnings("ignore", message="X does not have valid feature names")
+        try:
+            _, _, values, shares = scores(self._predictor, rows, self.manifest.frame)
+            again, alike = _arrays(self._predictor, rows.to_numpy().copy(), rows.height)
+        except ModelError:
+            return False
+        return np.array_equal(values, again) and (shares is None or np.array_equal(shares, alike))  # type: ignore[arg-type]
 
     def _blame(self, data: pl.DataFrame, error: ModelError | StepError) -> RequestError | ModelError | StepError:
         """The records that cannot be predicted even alone: their fault, as the model takes its own sample."""

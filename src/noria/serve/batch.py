@@ -97,7 +97,6 @@ class Layout:
         self._filled = np.array([not field.nullable for field in numeric], dtype=bool)
         self._has_whole = bool(self._whole.size)
         self._row = struct.Struct(f"<{len(self.names)}d")
-        self._row_shape = (1, len(self.names))
         self._low = np.array([_range(field.dtype)[0] for field in numeric])
         self._high = np.array([_range(field.dtype)[1] for field in numeric])
         self._narrow = any(field.dtype != "Float64" for field in numeric)
@@ -116,14 +115,11 @@ class Layout:
         whole = self._check(matrix)
         return Batch(len(matrix), matrix, {}, None, whole)
 
-    def from_numbers(self, values: list[float], shape: list[int]) -> Batch:
+    def from_numbers(self, values: Sequence[float], shape: Sequence[int]) -> Batch:
         """A batch of the matrix's values, row after row, all of them finite, as JSON's numbers are."""
-        raw = None
-        if shape[0] == 1:  # a quarter of the time np.array takes, and the prediction log wants the bytes
-            raw = self._row.pack(*values)
-            matrix: Matrix = np.ndarray(self._row_shape, np.float64, raw)
-        else:
-            matrix = np.array(values, dtype=np.float64).reshape(shape)
+        # Half the time np.array takes, a quarter for one row; and the prediction log wants the bytes.
+        raw = self._row.pack(*values) if shape[0] == 1 else struct.pack(f"<{len(values)}d", *values)
+        matrix: Matrix = np.ndarray(shape, np.float64, raw)
         if self._has_whole or self._narrow:
             self._check(matrix)
         return Batch(shape[0], matrix, {}, None, True, raw)

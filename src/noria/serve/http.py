@@ -164,8 +164,7 @@ class DataPlane:
 
     async def _awaited(self, request: Request, found: Awaitable[Reply]) -> Reply:
         try:
-            reply = await found
-            return compressed((self.flush() if self.unflushed() else None) or reply, request.headers)
+            return compressed(await found, request.headers)
         except Exception as error:  # noqa: BLE001 - as in handle
             return self._refuse(request, error)
 

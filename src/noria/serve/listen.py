@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 import threading
@@ -183,6 +184,8 @@ def run(
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 asyncio.get_running_loop().add_signal_handler(number, stop.told)
+        gc.collect()
+        gc.freeze()  # what is there now stays: nothing is gained by looking through it again and again
         ready()
 
     with _runner() as runner:

@@ -21,6 +21,7 @@ from noria.errors import RequestError
 from noria.records import BundleManifest, Signature
 from noria.serve.batch import Batch, Column, Layout
 from noria.serve.plane import Answered, Part
+from noria.store.segments.rows import joined_ids
 
 __all__ = ["InferRequest", "Tensor", "batch_of", "datatype", "encode", "metadata", "outputs_of", "parse", "tensors"]
 
@@ -119,7 +120,7 @@ class _FastTensor(msgspec.Struct):
     name: str
     shape: list[int]
     datatype: str
-    data: list[float]
+    data: tuple[float, ...]
 
 
 class _FastRequest(msgspec.Struct):
@@ -483,13 +484,14 @@ def encode(
         else:
             one["data"] = values if isinstance(values, list) else values.ravel()
         outputs.append(one)
-    found = ids(answered)
+    given = answered.parts[0]
+    every = joined_ids(given.first, answered.rows) if given.places is None else ",".join(ids(answered))
     version = max(part.route.version for part in answered.parts)
     body = {
         "model_name": name,
         "model_version": str(version),
-        "id": found[0] if request_id is None else request_id,
-        "parameters": {"prediction_ids": ",".join(found)},
+        "id": every.partition(",")[0] if request_id is None else request_id,
+        "parameters": {"prediction_ids": every},
         "outputs": outputs,
     }
     head = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
@@ -524,7 +526,7 @@ class Template:
         pieces = [
             b'{"model_name":', self._name, b',"model_version":"%d","id":' % self._version,
             b'"%s"' % made.encode() if request_id is None else orjson.dumps(request_id),
-            b',"parameters":{"prediction_ids":"', (made if rows == 1 else ",".join(part.ids())).encode(),
+            b',"parameters":{"prediction_ids":"', joined_ids(made, rows).encode(),
             b'"},"outputs":[{"name":"prediction","datatype":"', self._kind, b'","shape":[%d],"data":' % rows, values,
         ]  # fmt: skip
         if scores.shares is not None and scores.shares.shape[1] == self._classes:

@@ -25,6 +25,7 @@ from noria.serve.process import WorkerProcess
 from noria.serve.recording import Recorder
 from noria.serve.rules import choose, mirrored
 from noria.store.ports import Label, LabelReceipt, Store
+from noria.store.segments.rows import ids_of
 
 __all__ = ["Answered", "Part", "Plane", "Served", "without_folders"]
 
@@ -71,8 +72,7 @@ class Part:
 
     def ids(self) -> list[str]:
         """One id a row."""
-        head, number = self.first[:22], int(self.first[22:], 16)
-        return [f"{head}{number + row:010x}" for row in range(len(self.scores.values))]
+        return ids_of(self.first, len(self.scores.values))
 
 
 class Answered:
@@ -420,7 +420,7 @@ class Plane:
             version: pin to this deployed version instead of routing.
             trace: W3C trace id to keep with the predictions.
             deadline: ``time.monotonic()`` by which it must have begun; a minute from now by default.
-            hold: an answer that comes at once may be on record only after ``recorder.flush()``.
+            hold: an answer may be on record only after ``recorder.flush()``.
 
         Raises:
             NotFound: unknown loop or version.
@@ -434,7 +434,12 @@ class Plane:
         route, main = self.served(loop, version)
         line = self._lines[loop]
         ends = time.monotonic() + _DEADLINE_SECONDS if deadline is None else deadline
-        if version is not None or line.alone:
+        one_way = version is not None or line.alone
+        chosen = None
+        if not one_way and (batch.keys is None or batch.rows == 1):  # as a whole by one way: most by the champion's
+            chosen = choose(line.deployment, None if batch.keys is None else batch.keys[0])
+            one_way = chosen.bundle == route.bundle
+        if one_way:
             try:
                 scores = main.engine.run(batch, ends)
             except ModelError as error:
@@ -447,8 +452,8 @@ class Plane:
                     self._mirror(loop, line, batch, scores, trace)
                 answered = Answered(batch.rows, [part])
                 return self._synced(loop, answered) if self.recorder.level == "disk" else answered
-            return self._later(loop, line, batch, route, main, scores, started, trace, version)
-        return self._divided(loop, line, batch, route, main, started, trace, ends)
+            return self._later(loop, line, batch, route, main, scores, started, trace, version, hold)
+        return self._divided(loop, line, batch, route, main, started, trace, ends, chosen)
 
     async def _synced(self, loop: str, answered: Answered) -> Answered:
         await self.recorder.sync(loop)
@@ -465,6 +470,7 @@ class Plane:
         started: float,
         trace: str | None,
         version: int | None,
+        hold: bool,
     ) -> Answered:
         main.users += 1
         try:
@@ -474,7 +480,8 @@ class Plane:
             raise
         finally:
             main.users -= 1
-        part = self._recorded(loop, batch, None, route, main, scores, started, trace)
+        held = hold and self.recorder.level == "os"
+        part = self._recorded(loop, batch, None, route, main, scores, started, trace, held)
         if line.shadow is not None and version is None:
             self._mirror(loop, line, batch, scores, trace)
         if self.recorder.level == "disk":
@@ -491,15 +498,14 @@ class Plane:
         started: float,
         trace: str | None,
         deadline: float,
+        chosen: Route | None,
     ) -> Answered:
-        """Rows by the way they go: sticky by key, else the request as a whole by chance."""
+        """Rows by the way they go: all as ``chosen``, or each by its key."""
         ways: dict[str, tuple[Route, list[int]]] = {}
-        keys = batch.keys
-        if keys is None:
-            route = choose(line.deployment, None)
-            ways[route.bundle] = (route, list(range(batch.rows)))
+        if chosen is not None:
+            ways[chosen.bundle] = (chosen, list(range(batch.rows)))
         else:
-            for place, key in enumerate(keys):
+            for place, key in enumerate(batch.keys or ()):
                 route = choose(line.deployment, key)
                 ways.setdefault(route.bundle, (route, []))[1].append(place)
         asked = []

@@ -589,7 +589,10 @@ class Connection(asyncio.Protocol):
         return json_reply(500, {"error": "The server failed to answer; its log says why."})
 
     def _later(self, request: Request, reply: Awaitable[Reply], keep: bool) -> None:
-        future = asyncio.ensure_future(reply)
+        if asyncio.iscoroutine(reply):
+            future: asyncio.Future[Reply] = asyncio.get_running_loop().create_task(reply)
+        else:
+            future = asyncio.ensure_future(reply)
         self._front.tasks.add(future)
 
         def done(future: asyncio.Future[Reply]) -> None:
@@ -601,8 +604,7 @@ class Connection(asyncio.Protocol):
                 found = json_reply(500, {"error": "The server failed to answer; its log says why."})
             else:
                 found = future.result()
-            self._answer(request, found, keep)
-            self._next()
+            self._front.group(self, request, found, keep)
 
         future.add_done_callback(done)
 

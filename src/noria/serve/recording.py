@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from noria.core.ids import new_id
 from noria.errors import StoreError
 from noria.records import Route
@@ -80,7 +82,7 @@ class Recorder:
             role=route.role,
             rows=batch.rows,
             names=served.layout.names,
-            matrix=batch.raw or batch.matrix.tobytes(),
+            matrix=batch.raw or np.ascontiguousarray(batch.matrix).data.cast("B"),
             columns=batch.columns,
             keys=batch.keys,
             values=[] if scores is None else scores.values,

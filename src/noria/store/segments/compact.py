@@ -29,10 +29,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Compacted", "compact", "retain"]
 
-SMALL_ROWS = 250_000
-LARGE_ROWS = 1_000_000
-AT_ONCE = 200_000
 ROW_GROUP = 32_768
+"""A row is found by reading its group; what a group's columns have in common is written once."""
+AT_ONCE = 4 * ROW_GROUP
+SMALL_ROWS = AT_ONCE // 2
+LARGE_ROWS = 2 * AT_ONCE
 _GONE_SECONDS = 600.0
 
 
@@ -326,13 +327,16 @@ def _free(log: FolderPredictions, done: Compacted) -> None:
         done.segments += 1
 
 
-def retain(log: FolderPredictions, *, before: datetime | None = None, max_bytes: int | None = None) -> int:
+def retain(
+    log: FolderPredictions, *, before: datetime | None = None, max_bytes: int | None = None, dry_run: bool = False
+) -> int:
     """Remove what is older than is to be kept, whole files at a time, oldest first; returns the rows removed.
 
     Args:
         log: the prediction log; what is not compacted yet is kept.
         before: remove files whose newest prediction is older.
         max_bytes: remove files until the tables hold no more than this.
+        dry_run: only count.
     """
     removed = 0
     with _alone(log.folder) as alone:
@@ -363,9 +367,9 @@ def retain(log: FolderPredictions, *, before: datetime | None = None, max_bytes:
                 connection.execute("DELETE FROM ids WHERE loop = ? AND sequence BETWEEN ? AND ?", (loop, first, last))
                 connection.execute("DELETE FROM labels WHERE loop = ? AND target BETWEEN ? AND ?", (loop, first, last))
 
-        if chosen:
+        removed = sum(file[2] for file in chosen)
+        if chosen and not dry_run:
             log.database.write(change)
-            removed = sum(file[2] for file in chosen)
             for loop in {file[0] for file in chosen}:
                 _publish(log, loop)
                 _sweep(log, loop)

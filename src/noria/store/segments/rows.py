@@ -10,17 +10,27 @@ from typing import Any
 from noria.store.kinds import Prediction
 from noria.store.segments.writer import Block
 
-__all__ = ["ids_of", "predictions_of"]
+__all__ = ["ids_of", "joined_ids", "predictions_of"]
 
+_PAGE = "".join(f"@{number:02x}," for number in range(256))
+_ID = 32
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def ids_of(first: str, rows: int) -> list[str]:
     """The ids that count up from the first."""
+    return [first] if rows == 1 else joined_ids(first, rows).split(",")
+
+
+def joined_ids(first: str, rows: int) -> str:
+    """The ids that count up from the first, a comma between each two."""
     if rows == 1:
-        return [first]
+        return first
     head, number = first[:22], int(first[22:], 16)
-    return [f"{head}{number + row:010x}" for row in range(rows)]
+    pages = range(number >> 8, (number + rows - 1 >> 8) + 1)
+    text = "".join(_PAGE.replace("@", f"{head}{page:08x}") for page in pages)
+    begin = (number & 255) * (_ID + 1)
+    return text[begin : begin + rows * (_ID + 1) - 1]
 
 
 def predictions_of(block: Block, loop: str, first: str) -> list[Prediction]:

@@ -8,6 +8,7 @@ import os
 import secrets
 import time
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from struct import Struct
 from typing import Any
@@ -22,6 +23,7 @@ __all__ = ["FORMAT", "HEADER", "Block", "SegmentWriter"]
 FORMAT = 1
 HEADER = Struct("<II")  # length and CRC-32 of what follows
 ROLL_BYTES = 8 * 2**20
+_PIECES = 1024  # one call takes so many (IOV_MAX)
 _pack = msgspec.msgpack.Encoder().encode
 
 
@@ -35,7 +37,7 @@ class Block(msgspec.Struct, array_like=True, gc=False):
         role: the route it took.
         rows: how many.
         names: columns of the matrix.
-        matrix: rows x names float64, little-endian, row after row; NaN is null.
+        matrix: rows x names float64, little-endian, row after row, bytes or a view of them; NaN is null.
         columns: other columns, plain values by name.
         keys: the records' keys, None without any.
         values: predictions, plain.
@@ -54,7 +56,7 @@ class Block(msgspec.Struct, array_like=True, gc=False):
     role: str
     rows: int
     names: tuple[str, ...]
-    matrix: bytes
+    matrix: bytes | memoryview
     columns: dict[str, list[Any]]
     keys: list[str | None] | None
     values: list[Any]
@@ -145,7 +147,7 @@ class SegmentWriter:
             return
         held, self._held = self._held, []
         try:
-            self._write(b"".join(held))
+            self._write(held)
         except StoreError:
             self._back(*self._before)
             raise
@@ -170,10 +172,11 @@ class SegmentWriter:
         data = _pack(body)
         return HEADER.pack(len(data), zlib.crc32(data)) + data
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, pieces: Sequence[bytes]) -> None:
+        whole = sum(map(len, pieces))
         try:
-            written = os.write(self._file, data)
-            if written == len(data):
+            written = os.writev(self._file, pieces if len(pieces) <= _PIECES else [b"".join(pieces)])
+            if written == whole:
                 self._size += written
                 return
             problem: OSError = OSError(28, "No space left on device")
@@ -208,7 +211,7 @@ class SegmentWriter:
         except OSError as error:
             self.close()
             raise store_error(error, "begin a segment of the prediction log") from error
-        self._write(self._framed((FORMAT, self._loop)))
+        self._write([self._framed((FORMAT, self._loop))])
 
     def mark(self) -> tuple[int, int, int, int]:
         """Where the segment ends now, for `rewind`; a new one is begun if none is open, so that the mark holds."""
