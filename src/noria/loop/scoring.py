@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from noria.core.plugins import load_plugin
-from noria.errors import ModelError, RequestError, StepError
+from noria.errors import ModelError, RequestError, StepError, StoreError
 from noria.frames.parquet import cast_columns, cast_records
 from noria.loop.calling import compute_features, hand_over
 from noria.loop.load import load
@@ -25,9 +26,12 @@ if TYPE_CHECKING:
     import polars as pl
 
     from noria.flavors import Predictor
+    from noria.flavors.compile.session import Graph
     from noria.loop.steps import Declaration
 
 __all__ = ["Scorer", "plain", "scores"]
+
+_log = logging.getLogger("noria.model")
 
 
 def plain(value: Any) -> Any:
@@ -81,12 +85,14 @@ class Scorer:
     Args:
         manifest: what to load.
         blobs: where its parts are.
+        compiled: whether the compiled graph answers where feature functions stand before the model. (Where none do,
+            a server needs no `Scorer` for the graph.)
 
     Raises:
         ModelError: a part is missing, or the stored answers are not reproduced.
     """
 
-    def __init__(self, manifest: BundleManifest, blobs: Blobs) -> None:
+    def __init__(self, manifest: BundleManifest, blobs: Blobs, *, compiled: bool = True) -> None:
         self.manifest = manifest
         self._folder = tempfile.TemporaryDirectory(prefix="noria-model-")
         root = Path(self._folder.name)
@@ -103,11 +109,35 @@ class Scorer:
         files = {name: blobs.get(digest) for name, digest in manifest.model.items()}
         self._predictor: Predictor = flavor.load(files)
         self._extra = {name for name in (manifest.signature.label,) if name}
-        self._self_test()
+        self._graph = self._compiled(blobs) if compiled and manifest.derived else None
+        try:
+            self._self_test()
+        except ModelError:
+            if self._graph is None:
+                raise
+            self._graph = None
+            self._self_test()
+            _log.warning("the compiled graph does not give what training gave; the model itself answers")
         signature = self.manifest.signature
         self._names = [name for name, _ in signature.features]
         self._matrix = not self._order and {dtype for _, dtype in signature.features} == {"Float64"}
         self._nameless = self._matrix and getattr(self._predictor, "nameless", False) and self._same_of_arrays()
+
+    def _compiled(self, blobs: Blobs) -> Graph | None:
+        found = self.manifest.compiled
+        if found is None or found.graph is None:
+            return None
+        from noria.flavors.compile.session import Graph
+
+        try:
+            return Graph(blobs.get(found.graph), found, self.manifest.signature)
+        except (ModelError, StoreError) as error:
+            _log.warning("the model itself answers: %s", error)
+            return None
+
+    def _scored(self, features: pl.DataFrame) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]:
+        found = self._graph.answer(features) if self._graph is not None else None
+        return scores(self._predictor, features, self.manifest.frame)[2:] if found is None else found
 
     def features(self, data: pl.DataFrame) -> pl.DataFrame:
         """Feature rows of raw rows, in the model's column order."""
@@ -125,10 +155,10 @@ class Scorer:
         """
         data = cast_records(list(records), self.manifest.signature.inputs, extra=self._extra)
         try:
-            values, shares, _, _ = scores(self._predictor, self.features(data), self.manifest.frame)
+            values, shares = self._scored(self.features(data))
         except (ModelError, StepError) as error:
             raise self._blame(data, error) from error
-        return values, shares
+        return values.tolist(), None if shares is None else shares.tolist()
 
     def answer(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """The answer to a message of `noria.serve.engine`: a matrix of numbers and the columns that are none.
@@ -152,7 +182,7 @@ class Scorer:
                 return answered(*_arrays(self._predictor, x, rows))
         data = cast_columns(rows, names, matrix, message["columns"], self.manifest.signature.inputs)
         try:
-            _, _, values, shares = scores(self._predictor, self.features(data), self.manifest.frame)
+            values, shares = self._scored(self.features(data))
         except (ModelError, StepError) as error:
             raise self._blame(data, error) from error
         return answered(values, shares)

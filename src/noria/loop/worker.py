@@ -1,6 +1,6 @@
 """The process of one model version: reads requests on standard input, answers on standard output.
 
-Run as ``python -m noria.loop.worker STORE MANIFEST``. It holds no credentials, opens no port, and what the
+Run as ``python -m noria.loop.worker STORE MANIFEST [original]``. It holds no credentials, opens no port, and what the
 user's code prints goes to standard error.
 """
 
@@ -39,7 +39,7 @@ def _answer(scorer: Any, body: bytes) -> dict[str, Any]:
         return {"error": f"The model failed: {type(error).__name__}.", "kind": "model"}
 
 
-def main(store: str, digest: str) -> int:
+def main(store: str, digest: str, kind: str = "") -> int:
     """Serve until standard input closes; returns the exit status."""
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a print in the user's code must not end up among the answers
@@ -48,7 +48,7 @@ def main(store: str, digest: str) -> int:
 
     try:
         blobs = open_blobs(store)
-        scorer = Scorer(manifest_of(blobs, digest), blobs)
+        scorer = Scorer(manifest_of(blobs, digest), blobs, compiled=kind != "original")
     except NoriaError as error:
         _send(out, 0, {"error": str(error)})
         return 1
@@ -66,4 +66,4 @@ def main(store: str, digest: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2]))
+    sys.exit(main(*sys.argv[1:]))

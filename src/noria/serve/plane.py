@@ -105,7 +105,8 @@ class Plane:
     Args:
         store: where bundles, deployments and the prediction log are.
         clock: stamps predictions.
-        worker: command line that serves the bundle whose manifest digest is appended.
+        worker: command line that serves the bundle whose manifest digest is appended, and behind it ``original`` if
+            its compiled graph is not to be used.
         deployments: the deployments in force, by loop; read again and again.
         level: ``os``: a prediction is with the operating system before it is answered, and survives the end of this
             process; ``disk``: on disk, and survives a power cut; ``off``: not recorded.
@@ -262,7 +263,10 @@ class Plane:
                 self._threads.submit(self._crashing, loop, version, reason)
 
         worker = WorkerProcess(
-            [*self._command, digest], f"{loop}/{version}", max_memory=self._max_memory, crashing=crashing
+            [*self._command, digest, *([] if self._native else ["original"])],
+            f"{loop}/{version}",
+            max_memory=self._max_memory,
+            crashing=crashing,
         )
         engine = ProcessEngine(worker, layout.names)
         try:

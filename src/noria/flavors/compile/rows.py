@@ -32,6 +32,8 @@ def as_feed(rows: pl.DataFrame, texts: Sequence[bool], *, matrix: bool) -> dict[
     """The rows as the graph takes them: NaN for a missing number, `MISSING_TEXT` for a missing text."""
     import polars as pl
 
+    if matrix and not any(texts):
+        return {"x": np.ascontiguousarray(rows.cast(pl.Float64).fill_null(float("nan")).to_numpy())}
     found: dict[str, NDArray[Any]] = {}
     for name, text in zip(rows.columns, texts, strict=True):
         if text:
