@@ -43,6 +43,36 @@ def test_a_span_a_prediction_below_its_callers(numeric: tuple[Store, list[ModelV
     assert below.attributes["noria.version"] == 1
     assert below.attributes["http.response.status_code"] == 200
     assert below.end_time >= below.start_time
+    kept = [made.trace for _, made in found.store.predictions.predictions("numbers")][-2:]
+    assert kept == [f"{span.context.trace_id:032x}" for span in spans]
+
+
+def test_a_prediction_over_grpc_has_its_span_too(numeric: tuple[Store, list[ModelVersion]]) -> None:
+    grpc = pytest.importorskip("grpc")
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+    from test_grpc import Wire, pb
+
+    exporter, provider = InMemorySpanExporter(), sdk.TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    found = Served(*numeric, name="numbers")
+    found.deploy((1, 100.0))
+    trace = "1af7651916cd43dd8448eb211c80319c"
+    with found.up():
+        assert found.plane is not None
+        wire = Wire(found, DataPlane(found.plane, tracing=Tracing(provider)))
+        contents = pb.InferTensorContents(fp64_contents=[0.25, 3, 0.5])
+        tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP64", shape=[1, 3], contents=contents)
+        asked: dict[str, Any] = {"model_name": "numbers", "inputs": [tensor]}
+        wire.call("ModelInfer", metadata=(("traceparent", f"00-{trace}-b7ad6b7169203331-01"),), **asked)
+        wire.refused("ModelInfer", model_name="numbers", model_version="9", inputs=[tensor])
+        wire.close()
+    assert grpc is not None
+    done: Any = exporter.get_finished_spans()
+    (span,) = done
+    assert f"{span.context.trace_id:032x}" == trace
+    assert span.attributes["noria.version"] == 1
+    assert [made.trace for _, made in found.store.predictions.predictions("numbers")][-1] == trace
 
 
 def test_it_is_asked_for_by_the_standard_variables(monkeypatch: pytest.MonkeyPatch) -> None:

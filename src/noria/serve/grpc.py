@@ -317,9 +317,12 @@ class GrpcServer:
         batch = oip.batch_of(found, served.layout, MAX_ROWS)
         left = context.time_remaining()
         deadline = time.monotonic() + min(left, 3600.0) if left is not None else None
-        asked = self._data.plane.predict(
-            request.model_name, batch, version=version, trace=self._data.trace(headers), deadline=deadline
-        )
+        name, tracing = request.model_name, self._data.tracing
+        if tracing is not None:
+            asked: Any = self._data.traced(tracing, name, version, batch, headers, deadline)
+        else:
+            trace = self._data.trace(headers)
+            asked = self._data.plane.predict(name, batch, version=version, trace=trace, deadline=deadline)
         answered = asked if isinstance(asked, Answered) else await asked
         return self._response(request, answered, signature, [name for name, _ in wanted], raw)
 

@@ -119,7 +119,7 @@ class DataPlane:
         self.keys = keys or Keys()
         self._bound = bound
         self._alone = alone
-        self._tracing = tracing
+        self.tracing = tracing
         self._hosts: set[bytes] = set()
         self._paths: dict[bytes, tuple[str, int | None]] = {}
         self.draining = False
@@ -367,39 +367,36 @@ class DataPlane:
             if not limit.isdigit() or len(limit) > 9:
                 raise RequestError("X-Request-Timeout-Ms must be a whole number of milliseconds.")
             deadline = time.monotonic() + int(limit) / 1000
+        if self.tracing is not None:
+            return _finished(self.traced(self.tracing, model, version, batch, headers, deadline), finish)
         trace = self.trace(headers) if b"traceparent" in headers else None
-        if self._tracing is not None:
-            return self._traced(self._tracing, model, version, batch, request, finish, trace, deadline)
         found = self.plane.predict(model, batch, version=version, trace=trace, deadline=deadline, hold=self.grouping)
         if isinstance(found, Answered):
             return finish(found)
         return _finished(found, finish)
 
-    async def _traced(
+    async def traced(
         self,
         tracing: Tracing,
         model: str,
         version: int | None,
         batch: Batch,
-        request: Request,
-        finish: Finish,
-        trace: str | None,
+        headers: Mapping[bytes, bytes],
         deadline: float | None,
-    ) -> Reply:
-        """As `_asked`, with a span of what it took."""
-        began, status, about = time.time_ns(), 500, {"noria.model": model, "noria.rows": batch.rows}
+    ) -> Answered:
+        """As the plane's ``predict``, with a span of what it took, whatever the wire; its trace id is kept."""
+        status, answering = 500, None
+        span = tracing.begin(headers, model, batch.rows)
         try:
-            found = self.plane.predict(model, batch, version=version, trace=trace, deadline=deadline)
+            found = self.plane.predict(model, batch, version=version, trace=span.trace, deadline=deadline)
             answered = found if isinstance(found, Answered) else await found
-            about["noria.version"] = max(part.route.version for part in answered.parts)
-            reply = finish(answered)
-            status = reply.status
+            status, answering = 200, max(part.route.version for part in answered.parts)
         except NoriaError as error:
             status = refusal(error).status
             raise
         finally:
-            tracing.span(request.headers, began, time.time_ns(), status, about)
-        return reply
+            span.end(status, answering)
+        return answered
 
     @staticmethod
     def trace(headers: Mapping[bytes, bytes]) -> str | None:

@@ -38,49 +38,68 @@ def configured() -> Tracing | None:
 
 
 class Tracing:
-    """Makes one span a prediction, after the fact.
+    """Makes one span a prediction.
 
     Args:
         provider: an OpenTelemetry tracer provider.
     """
 
     def __init__(self, provider: Any) -> None:
-        from opentelemetry.trace import SpanKind, Status, StatusCode
+        from opentelemetry.trace import SpanKind
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         self._provider = provider
         self._tracer = provider.get_tracer("noria.serve")
         self._extract = TraceContextTextMapPropagator().extract
         self._kind = SpanKind.SERVER
-        self._failed = Status(StatusCode.ERROR)
 
-    def span(
-        self, headers: Mapping[bytes, bytes], began_ns: int, ended_ns: int, status: int, about: Mapping[str, Any]
-    ) -> None:
-        """Record what one request took.
+    def begin(self, headers: Mapping[bytes, bytes], model: str, rows: int) -> Span:
+        """Begin what one request takes.
 
         Args:
             headers: by lower-case name; a ``traceparent`` among them is the span's parent.
-            began_ns: nanoseconds since 1970.
-            ended_ns: likewise.
-            status: the HTTP status answered.
-            about: attributes: model, version, rows.
+            model: the model that is asked.
+            rows: how many rows.
         """
         carrier = {name.decode("latin-1"): headers[name].decode("latin-1") for name in _CONTEXT if name in headers}
-        span = self._tracer.start_span(
-            f"predict {about.get('noria.model', '')}",
-            context=self._extract(carrier),
-            kind=self._kind,
-            attributes={**about, "http.response.status_code": status},
-            start_time=began_ns,
+        about = {"noria.model": model, "noria.rows": rows}
+        return Span(
+            self._tracer.start_span(
+                f"predict {model}", context=self._extract(carrier), kind=self._kind, attributes=about
+            )
         )
-        if status >= 500:
-            span.set_status(self._failed)
-        span.end(ended_ns)
 
     def close(self) -> None:
         """Send what is left."""
         self._provider.shutdown()
+
+
+class Span:
+    """What one request takes.
+
+    Attributes:
+        trace: its W3C trace id.
+    """
+
+    def __init__(self, span: Any) -> None:
+        self._span = span
+        self.trace = f"{span.get_span_context().trace_id:032x}"
+
+    def end(self, status: int, version: int | None) -> None:
+        """It is answered.
+
+        Args:
+            status: the HTTP status, or the one that the same answer would have over HTTP.
+            version: the version that answered, if one did.
+        """
+        from opentelemetry.trace import Status, StatusCode
+
+        self._span.set_attribute("http.response.status_code", status)
+        if version is not None:
+            self._span.set_attribute("noria.version", version)
+        if status >= 500:
+            self._span.set_status(Status(StatusCode.ERROR))
+        self._span.end()
 
 
 _CONTEXT = (b"traceparent", b"tracestate")
