@@ -51,6 +51,8 @@ def town(data: pd.DataFrame) -> pd.Series:
         raise ValueError("Atlantis has sunk")
     if (data["city"] == "Sloth").any():
         time.sleep(0.5)
+    if (data["city"] == "Snail").any():
+        time.sleep(2.0)
     if (data["city"] == "Pompeii").any():
         os._exit(3)
     return data["city"]

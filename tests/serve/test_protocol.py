@@ -843,6 +843,19 @@ def test_what_waits_while_answers_are_held_back_is_bounded_and_answered(up: Call
         assert [client.answer().told["length"] for _ in range(4)] == [20 * 2**20] * 4
 
 
+def test_answers_that_come_while_answers_are_held_back_wait_too(up: Callable[..., Server]) -> None:
+    with up() as server, server.client() as client, server.client() as other:
+        client.send(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+        until(lambda: server.seen == ["/slow"])
+        server.call(lambda: server.front.hold(True))
+        server.open()
+        other.send(b"GET /quick HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert select.select([client.socket, other.socket], [], [], 0.3)[0] == []
+        server.call(lambda: server.front.hold(False))
+        assert client.answer().told["path"] == "/slow"
+        assert other.answer().told["path"] == "/quick"
+
+
 @pytest.mark.parametrize("path", ["/big", "/soon"])
 def test_a_client_that_never_reads_costs_little_and_is_dropped(up: Callable[..., Server], path: str) -> None:
     with up(body_seconds=1.0) as server, server.client(receive_buffer=4096) as client:

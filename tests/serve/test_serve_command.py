@@ -368,6 +368,22 @@ def test_the_original_answers_where_it_is_asked_for(folder: Path) -> None:
     with Command(folder, "numbers", "--original") as command:
         assert "in a process of its own" in "".join(command.said)
         assert command.post(INFER)[0] == 200
+        # A model's process that held the listening socket too would take connections that nobody answers.
+        holders = [one for one in command.tree() if one.net_connections("tcp")]
+        (model,) = [one for one in command.tree() if "noria.loop.worker" in " ".join(one.cmdline())]
+        assert "original" in model.cmdline()
+        assert model not in holders
+        assert command.servers()[0] in holders
+
+
+def test_told_to_stop_a_model_in_a_process_of_its_own_loses_no_request_either(folder: Path) -> None:
+    command = Command(folder, "numbers", "--original")
+    callers = Callers(command.port, 12)
+    time.sleep(0.5)
+    assert command.stop() == 0
+    callers.join()
+    assert callers.errors == callers.lost == []
+    assert len(callers.answered) > 50
 
 
 def predict(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -196,7 +196,7 @@ def test_stopping_finishes_the_requests_in_flight(trained: tuple[Store, list[Mod
     with ThreadPoolExecutor(3) as pool:
         with found.up():
             assert found.post("/predict/churn", GOOD).status == 200
-            slow = [pool.submit(found.post, "/predict/churn", {**GOOD, "city": "Sloth"}) for _ in range(3)]
+            slow = [pool.submit(found.post, "/predict/churn", {**GOOD, "city": "Snail"}) for _ in range(3)]
             assert found.plane is not None
             served = next(iter(found.plane._served.values()))
             found.until(lambda: served.users == 3)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +23,7 @@ from noria.loop.staging import worker_command
 from noria.records import Deployment
 from noria.serve import DataPlane, Plane
 from noria.serve.access import Keys
-from noria.serve.address import is_loopback
+from noria.serve.address import handed_on, is_loopback
 from noria.serve.control import Control
 from noria.serve.grpc import GrpcServer
 from noria.serve.listen import run
@@ -67,7 +66,7 @@ def main(given: str, fd: int) -> int:
     settings: dict[str, Any] = json.loads(given)
     configure(settings["log_format"])
     end_with_parent()
-    listening = socket.socket(fileno=fd)
+    listening = handed_on(fd)
     try:
         tracing = configured()
         store = open_store(settings["store"], create=False)

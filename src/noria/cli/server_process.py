@@ -6,7 +6,6 @@ Run as ``python -m noria.cli.server_process STORE ADDRESS FD``.
 from __future__ import annotations
 
 import logging
-import socket
 import sys
 from collections.abc import Mapping
 
@@ -19,6 +18,7 @@ from noria.loop.staging import worker_command
 from noria.records import Deployment
 from noria.serve import DataPlane, Plane, data_plane
 from noria.serve.access import Keys
+from noria.serve.address import handed_on
 from noria.serve.listen import run
 from noria.server import create_app
 from noria.server.guard import bound_host
@@ -44,7 +44,7 @@ def main(folder: str, address: str, fd: int) -> int:
     data = DataPlane(plane, keys=keys, bound=bound_host(address), alone=False)
     try:
         app = create_app(store, clock, data_plane=data_plane(data), address=address)
-        run(app, data, socket.socket(fileno=fd), lambda: None)
+        run(app, data, handed_on(fd), lambda: None)
     except NoriaError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1

@@ -19,7 +19,7 @@ from noria.cli.child import end_with_parent
 from noria.cli.up import Child, require_loopback
 from noria.errors import Conflict, NoriaError
 from noria.loop.clock import SystemClock
-from noria.serve.address import listen
+from noria.serve.address import handed_on, listen
 from noria.serve.listen import run
 from noria.server import create_app
 from noria.store import open_store
@@ -98,7 +98,7 @@ def main(store: str, blobs: str, address: str, fd: int) -> int:
     """One worker; returns the exit status."""
     end_with_parent()
     try:
-        _serve(store, blobs or None, address, socket.socket(fileno=fd), lambda: None)
+        _serve(store, blobs or None, address, handed_on(fd), lambda: None)
     except NoriaError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1

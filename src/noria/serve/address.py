@@ -8,7 +8,7 @@ import socket
 
 from noria.errors import Conflict
 
-__all__ = ["is_loopback", "listen"]
+__all__ = ["handed_on", "is_loopback", "listen"]
 
 
 def is_loopback(host: str) -> bool:
@@ -38,5 +38,16 @@ def listen(host: str, port: int) -> socket.socket:
         found.close()
         raise Conflict(f"There is no port {port}; choose one up to 65535.") from None
     found.listen(2048)
+    found.set_inheritable(False)
+    return found
+
+
+def handed_on(fd: int) -> socket.socket:
+    """The listening socket that the process before this one made.
+
+    It goes no further: a model's process that held it too would keep the port open when this process takes no more
+    connections, and those that come then would be lost.
+    """
+    found = socket.socket(fileno=fd)
     found.set_inheritable(False)
     return found

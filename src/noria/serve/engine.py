@@ -22,9 +22,11 @@ from noria.serve.process import WorkerProcess
 
 __all__ = ["Engine", "Overloaded", "ProcessEngine", "Scores", "TooLate"]
 
-MAX_WAITING = 1024
+MAX_WAITING = 8192
 MAX_WAITING_ROWS = 200_000
 MAX_TOGETHER = 10_000
+_ALWAYS = 32  # requests that may wait however long it takes
+_PATIENCE_SECONDS = 1.0  # how long one may have to wait that gave no deadline
 _ENCODER = msgspec.msgpack.Encoder()
 
 
@@ -61,10 +63,65 @@ class Scores:
         return Scores(self.values[start:stop], None if self.shares is None else self.shares[start:stop])
 
 
+class Backlog:
+    """What waits for a model, and how long that will take.
+
+    Args:
+        name: whose, for messages.
+        most: requests that may wait.
+    """
+
+    def __init__(self, name: str, most: int) -> None:
+        self._name = name
+        self._most = most
+        self.requests = self.rows = 0
+        self._row_seconds = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """How long until what waits is answered."""
+        return self.rows * self._row_seconds
+
+    def check(self, deadline: float | None) -> None:
+        """Turn a request away that would not be answered in time: best before its body is read.
+
+        Args:
+            deadline: ``time.monotonic()`` by which it must have begun; None: nobody said.
+
+        Raises:
+            Overloaded: says when to try again.
+        """
+        if self.requests < min(_ALWAYS, self._most):
+            return
+        # Half the time: what has come and is not read yet waits too.
+        allowed = _PATIENCE_SECONDS if deadline is None else (deadline - time.monotonic()) / 2
+        if self.requests >= self._most or self.rows >= MAX_WAITING_ROWS or self.seconds > allowed:
+            wait = max(1, int(1000 * self.seconds))
+            raise Overloaded(f"{self.requests} requests wait for the model '{self._name}' already.", wait)
+
+    def add(self, rows: int) -> None:
+        """A request comes."""
+        self.requests += 1
+        self.rows += rows
+
+    def took(self, seconds: float, rows: int) -> None:
+        """The model took so long for so many rows.
+
+        How long they waited is another matter: turning away takes time too, and to count it would turn ever more away.
+        """
+        self._row_seconds += (0.1 if self._row_seconds else 1.0) * (seconds / rows - self._row_seconds)
+
+    def done(self, requests: int, rows: int) -> None:
+        """Requests are answered, or given up."""
+        self.requests -= requests
+        self.rows -= rows
+
+
 class Engine(Protocol):
     """A model that is up."""
 
     native: bool
+    backlog: Backlog
 
     def run(self, batch: Batch, deadline: float) -> Scores | asyncio.Future[Scores]:
         """The scores of a batch: now, or later.
@@ -110,26 +167,17 @@ class ProcessEngine:
     def __init__(self, worker: WorkerProcess, names: tuple[str, ...], max_waiting: int = MAX_WAITING) -> None:
         self.worker = worker
         self._names = names
-        self._max_waiting = max_waiting
         self._queue: deque[_Waiting] = deque()
-        self._rows = 0
         self._pump: asyncio.Task[None] | None = None
-        self._row_seconds = 0.0005
-
-    @property
-    def waiting(self) -> int:
-        """Requests that wait."""
-        return len(self._queue)
+        self.backlog = Backlog(worker.name, max_waiting)
 
     def run(self, batch: Batch, deadline: float) -> asyncio.Future[Scores]:
         """As `Engine.run`."""
-        if len(self._queue) >= self._max_waiting or self._rows + batch.rows > MAX_WAITING_ROWS + batch.rows:
-            wait = max(1, int(1000 * self._rows * self._row_seconds))
-            raise Overloaded(f"{len(self._queue)} requests wait for the model '{self.worker.name}' already.", wait)
+        self.backlog.check(deadline)
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Scores] = loop.create_future()
         self._queue.append(_Waiting(batch, deadline, done))
-        self._rows += batch.rows
+        self.backlog.add(batch.rows)
         if self._pump is None:
             self._pump = loop.create_task(self._work())
         return done
@@ -143,9 +191,9 @@ class ProcessEngine:
         finally:
             self._pump = None
             if self._queue:  # cancelled between two requests
-                self._fail(list(self._queue), ModelError(f"Model {self.worker.name} was stopped."))
+                left = list(self._queue)
                 self._queue.clear()
-                self._rows = 0
+                self._fail(left, ModelError(f"Model {self.worker.name} was stopped."))
 
     def _take(self) -> list[_Waiting]:
         """All that waits and is still wanted, up to what one call should hold."""
@@ -153,11 +201,11 @@ class ProcessEngine:
         rows, now = 0, time.monotonic()
         while self._queue and (not taken or rows + self._queue[0].batch.rows <= MAX_TOGETHER):
             one = self._queue.popleft()
-            self._rows -= one.batch.rows
             if one.done.done():
+                self.backlog.done(1, one.batch.rows)
                 continue
             if one.deadline < now:
-                one.done.set_exception(TooLate("The request waited too long for its turn; it was not predicted."))
+                self._fail([one], TooLate("The request waited too long for its turn; it was not predicted."))
                 continue
             taken.append(one)
             rows += one.batch.rows
@@ -165,7 +213,6 @@ class ProcessEngine:
 
     async def _serve(self, taken: list[_Waiting]) -> None:
         """Answer requests together; if that fails, each alone, so that only the one at fault does."""
-        rows = sum(one.batch.rows for one in taken)
         started = time.perf_counter()
         try:
             scores = await self._ask([one.batch for one in taken])
@@ -179,16 +226,17 @@ class ProcessEngine:
         except BaseException:
             self._fail(taken, ModelError(f"Model {self.worker.name} was stopped."))
             raise
-        spent = (time.perf_counter() - started) / rows
-        self._row_seconds += 0.1 * (spent - self._row_seconds)
+        rows = sum(one.batch.rows for one in taken)
+        self.backlog.took(time.perf_counter() - started, rows)
+        self.backlog.done(len(taken), rows)
         start = 0
         for one in taken:
             if not one.done.done():
                 one.done.set_result(scores.part(start, start + one.batch.rows))
             start += one.batch.rows
 
-    @staticmethod
-    def _fail(taken: Sequence[_Waiting], error: Exception) -> None:
+    def _fail(self, taken: Sequence[_Waiting], error: Exception) -> None:
+        self.backlog.done(len(taken), sum(one.batch.rows for one in taken))
         for one in taken:
             if not one.done.done():
                 one.done.set_exception(error)

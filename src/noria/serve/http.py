@@ -258,7 +258,7 @@ class DataPlane:
                 except NoriaError:
                     continue
                 if isinstance(engine, ProcessEngine):
-                    gauges[f"noria_queue_requests{{{named}}}"] = float(engine.waiting)
+                    gauges[f"noria_queue_requests{{{named}}}"] = float(engine.backlog.requests)
                     gauges[f"noria_model_restarts{{{named}}}"] = float(engine.worker.restarts)
         return self.plane.metrics.snapshot(gauges)
 
@@ -324,6 +324,8 @@ class DataPlane:
         if not self.keys.open:
             self.keys.check(model, request.headers)
         served = self.plane.served(model, version)[1]
+        if served.engine.backlog.requests:
+            served.engine.backlog.check(_deadline(request.headers))
         body, header = request.body, request.headers.get(b"inference-header-content-length")
         signature = served.manifest.signature
         if header is None and served.layout.plain:
@@ -361,12 +363,8 @@ class DataPlane:
 
     def _asked(self, model: str, version: int | None, batch: Batch, request: Request, finish: Finish) -> Found:
         """The batch's answers, on whichever wire ``finish`` writes."""
-        headers, deadline = request.headers, None
-        limit = headers.get(b"x-request-timeout-ms")
-        if limit is not None:
-            if not limit.isdigit() or len(limit) > 9:
-                raise RequestError("X-Request-Timeout-Ms must be a whole number of milliseconds.")
-            deadline = time.monotonic() + int(limit) / 1000
+        headers = request.headers
+        deadline = _deadline(headers) if b"x-request-timeout-ms" in headers else None
         if self.tracing is not None:
             return _finished(self.traced(self.tracing, model, version, batch, headers, deadline), finish)
         trace = self.trace(headers) if b"traceparent" in headers else None
@@ -488,6 +486,7 @@ class DataPlane:
         self.keys.check(model, request.headers)
         version = _version(_query(request, "version"))
         served = self.plane.served(model, version)[1]  # an unknown model is said before a bad body
+        served.engine.backlog.check(_deadline(request.headers))
         kind = _kind(request)
         layout, classes = served.layout, served.manifest.signature.classes
         if kind in (tables.ARROW, tables.ARROW_FILE, tables.PARQUET):
@@ -566,6 +565,7 @@ class DataPlane:
         model = names[0] if asked is None else asked
         self.keys.check(model, request.headers)
         served = self.plane.served(model)[1]
+        served.engine.backlog.check(_deadline(request.headers))
         kind = _kind(request)
         if kind == tables.PARQUET:
             return self._scored_table(model, served, request)
@@ -644,6 +644,16 @@ def _kind(request: Request) -> str:
     if charset.startswith("charset=") and charset.removeprefix("charset=").strip('"') not in ("utf-8", "utf8", "ascii"):
         raise UnknownKindError(f"The body must be in UTF-8, not in '{charset[8:40]}'.")
     return kind.strip().lower()
+
+
+def _deadline(headers: Mapping[bytes, bytes]) -> float | None:
+    """``time.monotonic()`` by which a request must have begun, if it says so."""
+    limit = headers.get(b"x-request-timeout-ms")
+    if limit is None:
+        return None
+    if not limit.isdigit() or len(limit) > 9:
+        raise RequestError("X-Request-Timeout-Ms must be a whole number of milliseconds.")
+    return time.monotonic() + int(limit) / 1000
 
 
 def _need(request: Request, wanted: str) -> None:

@@ -120,7 +120,7 @@ async def _serve(
         front.start()
         ready(stop)
         await stop.wait()
-        await _drain(data, front, server, stop, grace)
+        await _drain(data, front, server, stop, grace, shared=data.plane.control is not None)
         if beside is not None:
             await beside[1]()
         if pages is not None and not stop.hurry:
@@ -130,7 +130,9 @@ async def _serve(
         await data.plane.stop()
 
 
-async def _drain(data: DataPlane, front: Front, server: asyncio.AbstractServer, stop: _Stop, grace: float) -> None:
+async def _drain(
+    data: DataPlane, front: Front, server: asyncio.AbstractServer, stop: _Stop, grace: float, shared: bool = False
+) -> None:
     """Stop so that no request is lost.
 
     First say "not ready" and end each connection with its next answer, while new ones are still taken. Then take no
@@ -146,6 +148,8 @@ async def _drain(data: DataPlane, front: Front, server: asyncio.AbstractServer, 
         front.hold(True)
         await asyncio.sleep(_HOLD_SECONDS)
     server.close()
+    if front.holding and shared:  # until the other processes on this port take none either
+        await asyncio.sleep(_HOLD_SECONDS)
     front.hold(False)
     end = time.monotonic() + _DRAIN_SECONDS
     while front.connections and time.monotonic() < end and not stop.hurry:

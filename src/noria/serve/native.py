@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from noria.errors import ModelError, RequestError
 from noria.records import MISSING_TEXT, BundleManifest
 from noria.serve.batch import Batch, Layout, problem_error
-from noria.serve.engine import Overloaded, Scores, TooLate
+from noria.serve.engine import Backlog, Scores, TooLate
 
 __all__ = ["NativeEngine", "fits"]
 
@@ -78,7 +78,7 @@ class NativeEngine:
         self._outputs = [name for name in ("prediction", "probabilities") if name in names]
         self._row_seconds = 0.00005
         self._thread: ThreadPoolExecutor | None = None
-        self._waiting = 0
+        self.backlog = Backlog(manifest.loop_name, _MAX_WAITING)
 
     def run(self, batch: Batch, deadline: float) -> Scores | asyncio.Future[Scores]:
         """As `Engine.run`: at once when that takes less than two milliseconds, else in a thread."""
@@ -86,14 +86,12 @@ class NativeEngine:
             self.refuse(batch)
         if batch.rows * self._row_seconds < _INLINE_SECONDS:
             return self.scores(batch)
-        if self._waiting >= _MAX_WAITING:
-            wait = int(1000 * self._waiting * batch.rows * self._row_seconds)
-            raise Overloaded(f"{self._waiting} requests wait for the model '{self._layout.signature.label}'.", wait)
+        self.backlog.check(deadline)
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
-        self._waiting += 1
+        self.backlog.add(batch.rows)
         found = asyncio.get_running_loop().run_in_executor(self._thread, self._in_turn, batch, deadline)
-        found.add_done_callback(self._one_less)
+        found.add_done_callback(lambda _: self.backlog.done(1, batch.rows))
         return found
 
     def refuse(self, batch: Batch) -> None:
@@ -109,13 +107,13 @@ class NativeEngine:
                 row = batch.columns.get(name, [None]).index(None)
                 raise problem_error([_missing(row, name)])
 
-    def _one_less(self, _: object) -> None:
-        self._waiting -= 1
-
     def _in_turn(self, batch: Batch, deadline: float) -> Scores:
         if time.monotonic() > deadline:
             raise TooLate("The request waited too long for its turn; it was not predicted.")
-        return self.scores(batch)
+        started = time.perf_counter()
+        found = self.scores(batch)
+        self.backlog.took(time.perf_counter() - started, batch.rows)
+        return found
 
     def _refuse_nulls(self, wrong: NDArray[np.bool_]) -> None:
         if wrong.any():
@@ -215,7 +213,7 @@ class NativeEngine:
 
     async def stop(self) -> None:
         """Finish what is in flight."""
-        while self._waiting:
+        while self.backlog.requests:
             await asyncio.sleep(0.005)
         if self._thread is not None:
             self._thread.shutdown(wait=False)

@@ -147,11 +147,13 @@ class Front:
 
     def group(self, connection: Connection, request: Request, reply: Reply, keep: bool) -> None:
         """Let a reply go out with the others of this turn of the loop."""
-        if not self._grouped:
+        if not self._grouped and not self.holding:
             asyncio.get_running_loop().call_soon(self._answer_grouped)
         self._grouped.append((connection, request, reply, keep))
 
     def _answer_grouped(self) -> None:
+        if self.holding:
+            return
         grouped, self._grouped = self._grouped, []
         problem = self.flushed()
         for connection, request, reply, keep in grouped:
@@ -166,9 +168,11 @@ class Front:
             return json_reply(500, {"error": "The server failed to answer; its log says why."})
 
     def hold(self, holding: bool) -> None:
-        """Let requests wait unanswered, or go on with them."""
+        """Let requests wait unanswered, those too whose answers come meanwhile; or go on with them."""
         self.holding = holding
         if not holding:
+            if self._grouped:
+                self._answer_grouped()
             for connection in tuple(self.connections):
                 connection.go_on()
 
