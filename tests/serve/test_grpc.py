@@ -828,6 +828,22 @@ def test_an_address_that_cannot_be_had_is_said(steady: Served, host: str) -> Non
         asyncio.run(server.start())
 
 
+def test_a_port_that_is_taken_is_said_unless_it_is_shared(steady: Served) -> None:
+    async def both(shared: bool) -> None:
+        first = GrpcServer(DataPlane(steady.plane), "127.0.0.1", 0, shared=shared)  # type: ignore[arg-type]
+        port = await first.start()
+        second = GrpcServer(DataPlane(steady.plane), "127.0.0.1", port, shared=shared)  # type: ignore[arg-type]
+        try:
+            await second.start()
+            await second.stop(0)
+        finally:
+            await first.stop(0)
+
+    asyncio.run(both(True))
+    with pytest.raises(RequestError, match="cannot listen on"):
+        asyncio.run(both(False))
+
+
 def test_the_server_keeps_grpcs_threads_out_of_the_processes_it_starts() -> None:
     code = (
         "import os\nfrom noria.serve.grpc import GrpcServer\n"

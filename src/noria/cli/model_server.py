@@ -97,7 +97,8 @@ def main(given: str, fd: int) -> int:
 
     async def begin() -> None:
         if settings["grpc_port"] is not None:
-            grpc.append(GrpcServer(data, settings["host"], settings["grpc_port"]))
+            shared = settings["workers"] > 1
+            grpc.append(GrpcServer(data, settings["host"], settings["grpc_port"], shared=shared))
             settings["grpc_port"] = await grpc[0].start()
 
     async def end() -> None:

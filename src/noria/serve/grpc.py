@@ -73,12 +73,13 @@ class GrpcServer:
         host: address to listen on.
         port: port; 0 takes a free one.
         max_message: largest message, bytes; -1 for any size.
+        shared: whether other processes listen on the same port.
 
     Raises:
         MissingExtra: grpcio is not installed.
     """
 
-    def __init__(self, data: DataPlane, host: str, port: int, *, max_message: int = -1) -> None:
+    def __init__(self, data: DataPlane, host: str, port: int, *, max_message: int = -1, shared: bool = False) -> None:
         self._grpc, self._message = _libraries()
         self._data = data
         name = f"[{host}]" if ":" in host else host
@@ -86,7 +87,7 @@ class GrpcServer:
         self._options = [
             ("grpc.max_receive_message_length", max_message),
             ("grpc.max_send_message_length", max_message),
-            ("grpc.so_reuseport", 1),
+            ("grpc.so_reuseport", int(shared)),
         ]
         self._server: Any = None
         self._stopping = asyncio.Event()
