@@ -1250,7 +1250,11 @@ def test_replies_that_share_a_flush_go_out_in_order_or_say_what_failed(up: Calla
         with server.client() as alone:
             alone.send(b"".join(post(b"", f"/echo/{number}") for number in range(100)))
             answers = [alone.answer() for _ in range(100)]
+            alone.send(GET)  # which changes nothing, and is not refused for what others did
+            assert alone.answer().status == 200
             with server.client() as other, server.client() as gone:
+                other.send(GET * 10)
+                assert [other.answer().status for _ in range(10)] == [200] * 10
                 gone.send(GET * 100)
                 gone.reset()
                 for client in (alone, other):

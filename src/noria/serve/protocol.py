@@ -42,6 +42,7 @@ _DIFFERING = 64  # heads of one connection, after which none is expected to come
 _LINGER_SECONDS = 5.0
 _FRAMING = (b"content-length", b"transfer-encoding")
 _ONCE = frozenset((*_FRAMING, b"authorization", b"content-encoding", b"content-type", b"host", b"origin"))
+_READING = frozenset(("GET", "HEAD"))
 _UPGRADES = frozenset((b"upgrade", b"http2-settings"))
 
 
@@ -86,7 +87,8 @@ class Front:
         fallback: makes the protocol for addresses that ``mine`` refuses; None: everything is ``handle``'s.
         mine: whether an address (path and query) is the data plane's.
         limits: what a client may ask for.
-        flush: called before replies go out where ``unflushed`` says so; gives a refusal instead of them if it fails.
+        flush: called before replies go out where ``unflushed`` says so; gives a refusal if it fails, instead of those
+            to requests that do more than read.
         unflushed: whether replies wait for ``flush``.
 
     What came in one turn of the loop is answered together at its end: after each call of the system the processor's
@@ -155,11 +157,16 @@ class Front:
         if self.holding:
             return
         grouped, self._grouped = self._grouped, []
-        problem = self.flushed()
+        problem = self._flushed()
         for connection, request, reply, keep in grouped:
-            connection.grouped(request, problem or reply, keep)
+            connection.grouped(request, reply if problem is None or request.method in _READING else problem, keep)
 
-    def flushed(self) -> Reply | None:
+    def settled(self, request: Request, reply: Reply) -> Reply:
+        """The reply once it may go out alone, or the refusal that takes its place."""
+        problem = self._flushed()
+        return reply if problem is None or request.method in _READING else problem
+
+    def _flushed(self) -> Reply | None:
         """Flush where anything waits for it, and tell what went wrong."""
         try:
             return self.flush() if self.flush is not None and self.unflushed() else None
@@ -560,7 +567,7 @@ class Connection(asyncio.Protocol):
             if len(front.connections) > 1:
                 front.group(self, request, reply, keep)
                 break
-            self._answer(request, front.flushed() or reply, keep)
+            self._answer(request, front.settled(request, reply), keep)
         if self._stopped and len(self._waiting) < _PIPELINED and not self._paused:
             self._resume()
         if self._due and not self._waiting and not self._answering:
