@@ -539,15 +539,10 @@ def model_alone(store: Path) -> dict[str, float]:
             spent.append(time.perf_counter() - began)
         return 1e3 * statistics.median(spent)
 
-    def pieces() -> None:
-        for start in range(0, ROWS, 64):
-            session.run(None, {"x": many[start : start + 64]})
-
     return {
         "1 row, compiled": median(lambda: session.run(None, {"x": one}), 2000),
         "1 row, original": median(lambda: model.predict_proba(one), 200),
-        f"{ROWS} rows, compiled, in pieces of 64": median(pieces, 200),
-        f"{ROWS} rows, compiled, at once": median(lambda: session.run(None, {"x": many}), 200),
+        f"{ROWS} rows, compiled": median(lambda: session.run(None, {"x": many}), 200),
         f"{ROWS} rows, original": median(lambda: model.predict_proba(many), 100),
     }
 

@@ -306,6 +306,9 @@ class GrpcServer:
         self._data.keys.check(request.model_name, headers)
         version = self._data.version(request.model_version or None)
         served = self._data.plane.served(request.model_name, version)[1]
+        left = context.time_remaining()
+        deadline = time.monotonic() + min(left, 3600.0) if left is not None else None
+        served.engine.backlog.check(deadline)
         raw = bool(request.raw_input_contents)
         found = oip.InferRequest(
             request.id or None,
@@ -316,8 +319,6 @@ class GrpcServer:
         signature = served.manifest.signature
         wanted = oip.outputs_of(found, signature)
         batch = oip.batch_of(found, served.layout, MAX_ROWS)
-        left = context.time_remaining()
-        deadline = time.monotonic() + min(left, 3600.0) if left is not None else None
         name, tracing = request.model_name, self._data.tracing
         if tracing is not None:
             asked: Any = self._data.traced(tracing, name, version, batch, headers, deadline)

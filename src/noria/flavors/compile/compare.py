@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Answers", "Both", "Differs", "Findings", "compare", "microseconds"]
 
 PIECE = 64
-"""Rows a call: ONNX Runtime's trees cost several times more a row in larger calls."""
+"""Rows a call."""
 _MOST_PROBES = 4_000
 
 

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noria.errors import ModelError
-from noria.flavors.compile.compare import PIECE
 from noria.flavors.compile.rows import as_feed
 from noria.records import MISSING_TEXT, Compiled, Signature
 
@@ -16,6 +15,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 __all__ = ["Graph"]
+
+_PIECE = 1024
 
 
 class Graph:
@@ -63,8 +64,8 @@ class Graph:
             if self._gap(feed):
                 return None
             pieces = [
-                self._session.run(self._outputs, {name: values[at : at + PIECE] for name, values in feed.items()})
-                for at in range(0, rows.height, PIECE)
+                self._session.run(self._outputs, {name: values[at : at + _PIECE] for name, values in feed.items()})
+                for at in range(0, rows.height, _PIECE)
             ]
         except Exception:  # noqa: BLE001 - a row that the model refuses; the model says it better
             return None
