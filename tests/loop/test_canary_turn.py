@@ -124,8 +124,6 @@ def test_it_goes_from_shadow_to_a_share_of_the_traffic_to_all_of_it(played: Play
 
 
 def test_a_shadow_that_says_something_else_is_rolled_back(played: Played) -> None:
-    if not hasattr(played.store.predictions, "rows"):
-        pytest.skip("the prediction log does not give a shadow's rows yet")
     log = played.store.predictions
     ask(played, 30)
     kept = [one for _, one in log.rows("small") if one.role == "shadow"]

@@ -277,6 +277,7 @@ def test_compressed_bodies_and_answers(compiled: Served) -> None:
         ("br", b"x", 415),
         ("gzip", gzip.compress(b" " * (65 * 2**20)), 413),
     ],
+    ids=["not compressed", "cut short", "more behind it", "no deflate", "not supported", "too large"],
 )
 def test_bad_compression_is_refused(compiled: Served, coding: str, body: bytes, status: int) -> None:
     reply = compiled.request("POST", "/v2/models/numbers/infer", body, **{"Content-Encoding": coding})

@@ -133,7 +133,6 @@ class Server:
             mine=lambda target: target.startswith(b"/echo"),
             limits=self.limits,
             flush=self._flush,
-            unflushed=lambda: True,
         )
         self.server = await self.loop.create_server(self._protocol, "127.0.0.1", 0, backlog=2048)
         self.port: int = self.server.sockets[0].getsockname()[1]

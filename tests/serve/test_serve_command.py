@@ -255,8 +255,9 @@ class Callers:
             thread.join(60)
 
 
-def test_told_to_stop_it_loses_no_request(folder: Path) -> None:
-    command = Command(folder, "numbers")
+@pytest.mark.parametrize("options", [(), ("--original",)], ids=["compiled", "in a process of its own"])
+def test_told_to_stop_it_loses_no_request(folder: Path, options: tuple[str, ...]) -> None:
+    command = Command(folder, "numbers", *options)
     callers = Callers(command.port, 12)
     time.sleep(0.5)
     assert command.stop() == 0
@@ -374,16 +375,6 @@ def test_the_original_answers_where_it_is_asked_for(folder: Path) -> None:
         assert "original" in model.cmdline()
         assert model not in holders
         assert command.servers()[0] in holders
-
-
-def test_told_to_stop_a_model_in_a_process_of_its_own_loses_no_request_either(folder: Path) -> None:
-    command = Command(folder, "numbers", "--original")
-    callers = Callers(command.port, 12)
-    time.sleep(0.5)
-    assert command.stop() == 0
-    callers.join()
-    assert callers.errors == callers.lost == []
-    assert len(callers.answered) > 50
 
 
 def predict(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -7,11 +7,12 @@ from pathlib import Path
 from rich.console import Console
 
 from noria.cli.compaction import Retention
+from noria.cli.compactor import remove_old
 from noria.cli.places import store_folder
-from noria.core.units import parse_duration, parse_size
+from noria.core.units import parse_duration
 from noria.loop.clock import SystemClock
 from noria.store import open_store
-from noria.store.segments.compact import compact, retain
+from noria.store.segments.compact import compact
 from noria.store.segments.log import FolderPredictions
 from noria.track.garbage import collect
 
@@ -24,14 +25,11 @@ def collect_garbage(store: Path | None, older_than: str, dry_run: bool, keep: Re
     console = Console(highlight=False)
     predictions = None
     try:
-        now = SystemClock().now()
-        found = collect(kept, now, parse_duration(older_than), dry_run=dry_run)
+        found = collect(kept, SystemClock().now(), parse_duration(older_than), dry_run=dry_run)
         if any(keep) and isinstance(kept.predictions, FolderPredictions):
-            before = now - parse_duration(keep.age) if keep.age is not None else None
-            most = parse_size(keep.size) if keep.size is not None else None
             if not dry_run:
                 compact(kept.predictions)
-            predictions = retain(kept.predictions, before=before, max_bytes=most, dry_run=dry_run)
+            predictions = remove_old(kept.predictions, keep, dry_run=dry_run)
     finally:
         kept.close()
     console.print(

@@ -7,18 +7,32 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
+from noria.cli.compaction import Retention
 from noria.errors import NoriaError
+
+if TYPE_CHECKING:
+    from noria.store.segments.log import FolderPredictions
+
+
+def remove_old(log: FolderPredictions, retention: Retention, *, dry_run: bool = False) -> int:
+    """Remove what is to be kept no longer; returns how many predictions. What is not compacted is kept."""
+    from noria.core.units import parse_duration, parse_size
+    from noria.loop.clock import SystemClock
+    from noria.store.segments.compact import retain
+
+    before = SystemClock().now() - parse_duration(retention.age) if retention.age is not None else None
+    most = parse_size(retention.size) if retention.size is not None else None
+    return retain(log, before=before, max_bytes=most, dry_run=dry_run) if any(retention) else 0
 
 
 def main(folder: str, age: str = "", size: str = "") -> int:
     """Compact once; returns the exit status."""
     os.nice(10)  # answering comes first
     os.environ.setdefault("POLARS_MAX_THREADS", "1")
-    from noria.core.units import parse_duration, parse_size
-    from noria.loop.clock import SystemClock
     from noria.store import open_store
-    from noria.store.segments.compact import compact, retain
+    from noria.store.segments.compact import compact
     from noria.store.segments.log import FolderPredictions
 
     try:
@@ -26,9 +40,7 @@ def main(folder: str, age: str = "", size: str = "") -> int:
         try:
             if isinstance(store.predictions, FolderPredictions):
                 compact(store.predictions)
-                if age or size:
-                    before = SystemClock().now() - parse_duration(age) if age else None
-                    retain(store.predictions, before=before, max_bytes=parse_size(size) if size else None)
+                remove_old(store.predictions, Retention(age or None, size or None))
         finally:
             store.close()
     except NoriaError as error:

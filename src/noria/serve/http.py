@@ -125,12 +125,10 @@ class DataPlane:
         self.draining = False
         self.grouping = False  # whoever calls `handle` also calls `flush` before a reply goes out
 
-    def unflushed(self) -> bool:
-        """Whether replies given wait for `flush`."""
-        return bool(self.plane.recorder.held)
-
     def flush(self) -> Reply | None:
         """Put on record what replies were given about; a refusal instead of all of them if that cannot be done."""
+        if not self.plane.recorder.held:
+            return None
         try:
             self.plane.recorder.flush()
         except StoreError as error:
@@ -364,7 +362,7 @@ class DataPlane:
     def _asked(self, model: str, version: int | None, batch: Batch, request: Request, finish: Finish) -> Found:
         """The batch's answers, on whichever wire ``finish`` writes."""
         headers = request.headers
-        deadline = _deadline(headers) if b"x-request-timeout-ms" in headers else None
+        deadline = _deadline(headers)
         if self.tracing is not None:
             return _finished(self.traced(self.tracing, model, version, batch, headers, deadline), finish)
         trace = self.trace(headers) if b"traceparent" in headers else None
@@ -820,7 +818,7 @@ def data_plane(plane: DataPlane) -> Application:
             )
             found = plane.handle(request)
             reply = found if isinstance(found, Reply) else await found
-            reply = (plane.flush() if plane.unflushed() else None) or reply
+            reply = plane.flush() or reply
         except NoriaError as error:
             reply = refusal(error)
         length = str(len(reply.body)).encode()

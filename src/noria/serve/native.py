@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noria.errors import ModelError, RequestError
+from noria.flavors.compile.opening import open_graph
 from noria.records import MISSING_TEXT, BundleManifest
 from noria.serve.batch import Batch, Layout, problem_error
 from noria.serve.engine import Backlog, Scores, TooLate
@@ -49,18 +50,7 @@ class NativeEngine:
     native = True
 
     def __init__(self, graph: bytes, manifest: BundleManifest, layout: Layout) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise ModelError("ONNX Runtime is not installed: pip install onnxruntime.") from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        options.enable_cpu_mem_arena = False
-        try:
-            self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            raise ModelError(f"The compiled graph cannot be read: {str(error)[:300]}") from error
+        self._session = open_graph(graph)
         assert manifest.compiled is not None
         # The session's own method checks and copies for five microseconds what is known to be right here.
         self._call = getattr(self._session, "_sess", self._session).run

@@ -502,40 +502,26 @@ class Template:
     """The commonest reply: one version's, all its outputs in JSON, with what never changes made once."""
 
     def __init__(self, name: str, version: int, signature: Signature) -> None:
-        self._name = orjson.dumps(name)
-        self._version = version
-        kind, shown = prediction_type(signature).encode(), self._name.replace(b"%", b"%%")
-        self._one = (
-            b'{"model_name":%b,"model_version":"%d","id":%%b,"parameters":{"prediction_ids":"%%b"},"outputs":['
-            b'{"name":"prediction","datatype":"%b","shape":[1],"data":%%b},'
-            b'{"name":"probabilities","datatype":"FP64","shape":[1,%d],"data":%%b}]}'
-        ) % (shown, version, kind, len(signature.classes))
+        kind, shown = prediction_type(signature).encode(), orjson.dumps(name).replace(b"%", b"%%")
         self._classes = len(signature.classes)
-        self._text = prediction_type(signature) == "BYTES"
-        self._kind = prediction_type(signature).encode()
+        self._text = kind == b"BYTES"
+        self._begun = (
+            b'{"model_name":%b,"model_version":"%d","id":%%b,"parameters":{"prediction_ids":"%%b"},"outputs":['
+            b'{"name":"prediction","datatype":"%b","shape":[%%d],"data":%%b}'
+        ) % (shown, version, kind)
+        self._shares = b',{"name":"probabilities","datatype":"FP64","shape":[%%d,%d],"data":%%b}' % self._classes
 
     def encode(self, part: Part, request_id: str | None) -> bytes:
         """The reply's body."""
-        scores, made = part.scores, part.first
+        scores, first = part.scores, part.first
         rows = len(scores.values)
         values = orjson.dumps([str(value) for value in scores.values] if self._text else scores.values)
-        if scores.only is not None:
-            first = made.encode()
-            given = b'"%b"' % first if request_id is None else orjson.dumps(request_id)
-            return self._one % (given, first, values, orjson.dumps(scores.only))
-        pieces = [
-            b'{"model_name":', self._name, b',"model_version":"%d","id":' % self._version,
-            b'"%s"' % made.encode() if request_id is None else orjson.dumps(request_id),
-            b',"parameters":{"prediction_ids":"', joined_ids(made, rows).encode(),
-            b'"},"outputs":[{"name":"prediction","datatype":"', self._kind, b'","shape":[%d],"data":' % rows, values,
-        ]  # fmt: skip
+        given = b'"%b"' % first.encode() if request_id is None else orjson.dumps(request_id)
+        body = self._begun % (given, joined_ids(first, rows).encode(), rows, values)
         if scores.shares is not None and scores.shares.shape[1] == self._classes:
-            data = orjson.dumps(scores.shares.ravel(), option=orjson.OPT_SERIALIZE_NUMPY)
-            pieces += (
-                b'},{"name":"probabilities","datatype":"FP64","shape":[%d,%d],"data":' % (rows, self._classes), data
-            )  # fmt: skip
-        pieces.append(b"}]}")
-        return b"".join(pieces)
+            plain = scores.shares.ravel() if scores.only is None else scores.only
+            body += self._shares % (rows, orjson.dumps(plain, option=orjson.OPT_SERIALIZE_NUMPY))
+        return body + b"]}"
 
 
 def to_raw(kind: str, values: Any) -> bytes:

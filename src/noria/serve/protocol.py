@@ -87,9 +87,8 @@ class Front:
         fallback: makes the protocol for addresses that ``mine`` refuses; None: everything is ``handle``'s.
         mine: whether an address (path and query) is the data plane's.
         limits: what a client may ask for.
-        flush: called before replies go out where ``unflushed`` says so; gives a refusal if it fails, instead of those
-            to requests that do more than read.
-        unflushed: whether replies wait for ``flush``.
+        flush: called before replies go out; gives a refusal if it fails, instead of those to requests that do more than
+            read.
 
     What came in one turn of the loop is answered together at its end: after each call of the system the processor's
     caches are cold, and sending wakes a client that may want the processor too. One connection alone does not wait.
@@ -103,11 +102,9 @@ class Front:
         mine: Callable[[bytes], bool] = lambda _: True,
         limits: Limits | None = None,
         flush: Callable[[], Reply | None] | None = None,
-        unflushed: Callable[[], bool] = lambda: False,
     ) -> None:
         self.handle = handle
         self.flush = flush
-        self.unflushed = unflushed
         self._grouped: list[tuple[Connection, Request, Reply, bool]] = []
         self.fallback = fallback
         self.mine = mine
@@ -157,19 +154,14 @@ class Front:
         if self.holding:
             return
         grouped, self._grouped = self._grouped, []
-        problem = self._flushed()
+        problem = self.flushed()
         for connection, request, reply, keep in grouped:
-            connection.grouped(request, reply if problem is None or request.method in _READING else problem, keep)
+            connection.grouped(request, _given(request, reply, problem), keep)
 
-    def settled(self, request: Request, reply: Reply) -> Reply:
-        """The reply once it may go out alone, or the refusal that takes its place."""
-        problem = self._flushed()
-        return reply if problem is None or request.method in _READING else problem
-
-    def _flushed(self) -> Reply | None:
-        """Flush where anything waits for it, and tell what went wrong."""
+    def flushed(self) -> Reply | None:
+        """Flush, and tell what went wrong."""
         try:
-            return self.flush() if self.flush is not None and self.unflushed() else None
+            return self.flush() if self.flush is not None else None
         except Exception:  # noqa: BLE001 - as in Connection._next
             _log.exception("flushing failed")
             return json_reply(500, {"error": "The server failed to answer; its log says why."})
@@ -203,6 +195,11 @@ class Front:
     def count(self) -> int:
         """How many connections there are, those that were handed on among them."""
         return len(self.connections) + len(self._handed)
+
+
+def _given(request: Request, reply: Reply, problem: Reply | None) -> Reply:
+    """The reply, or the refusal in place of one that was to be on record."""
+    return reply if problem is None or request.method in _READING else problem
 
 
 class Connection(asyncio.Protocol):
@@ -567,7 +564,7 @@ class Connection(asyncio.Protocol):
             if len(front.connections) > 1:
                 front.group(self, request, reply, keep)
                 break
-            self._answer(request, front.settled(request, reply), keep)
+            self._answer(request, _given(request, reply, front.flushed()), keep)
         if self._stopped and len(self._waiting) < _PIPELINED and not self._paused:
             self._resume()
         if self._due and not self._waiting and not self._answering:

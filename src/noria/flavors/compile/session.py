@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noria.errors import ModelError
+from noria.flavors.compile.opening import open_graph
 from noria.flavors.compile.rows import as_feed
 from noria.records import MISSING_TEXT, Compiled, Signature
 
@@ -32,17 +32,7 @@ class Graph:
     """
 
     def __init__(self, graph: bytes, compiled: Compiled, signature: Signature) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise ModelError("ONNX Runtime is not installed: pip install onnxruntime.") from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            raise ModelError(f"The compiled graph cannot be read: {str(error)[:300]}") from error
+        self._session = open_graph(graph)
         self._compiled = compiled
         names = [name for name, _ in signature.features]
         kinds = {given.name: given.type for given in self._session.get_inputs()}
