@@ -76,15 +76,17 @@ def sentence(played: Played) -> str:
 
 
 def ask(played: Played, count: int, first: int = 5000) -> set[int]:
-    """Requests of one record each; the versions that answered. Waits until the shadow has been asked too."""
+    """Requests of one record each; the versions that answered. Waits until the shadow has been asked too, each time:
+    a stall of this machine is then one slow answer, not many."""
     shadow = any(role == "shadow" for _, role, _ in routes(played))
     log, began = played.store.predictions, datetime(2024, 1, 1, tzinfo=UTC)
     before = log.counts("small", began, 2)[0]
-    records = rows(count, first).drop("bought").to_dicts()
-    found = {answer["version"] for record in records for answer in played.predict([record])}
-    until = time.monotonic() + 20
-    while shadow and log.counts("small", began, 2)[0] < before + count and time.monotonic() < until:
-        time.sleep(0.02)
+    found: set[int] = set()
+    for number, record in enumerate(rows(count, first).drop("bought").to_dicts(), 1):
+        found |= {answer["version"] for answer in played.predict([record])}
+        until = time.monotonic() + 20
+        while shadow and log.counts("small", began, 2)[0] < before + number and time.monotonic() < until:
+            time.sleep(0.002)
     return found
 
 

@@ -143,6 +143,26 @@ def test_a_canary_that_dies_costs_no_caller_an_answer(served: Served) -> None:
     assert set(statuses) == {200}
 
 
+def test_one_stall_of_a_shadow_counts_for_the_request_that_met_it(served: Served) -> None:
+    served.deploy((1, 100.0), shadow=(2, 100.0))
+    served.until(lambda: served.plane is not None and served.plane.deployment("churn").route("shadow") is not None)
+    good, keys = {"age": 40, "city": "Oslo", "bonus": 0.5}, range(81_000, 81_011)
+    served.post("/predict/churn", [{**good, "id": keys[0], "city": "Sloth"}])  # half a second, and again in the shadow
+    for key in keys[1:]:  # their answers in the shadow wait for that
+        served.post("/predict/churn", [{**good, "id": key}])
+
+    def shadow() -> dict[str, int]:
+        rows = served.store.predictions.rows("churn")
+        return {
+            str(one.key): one.latency_us for _, one in rows if one.role == "shadow" and str(one.key) in map(str, keys)
+        }
+
+    served.until(lambda: len(shadow()) == 11)
+    found = shadow()
+    assert found.pop(str(keys[0])) > 500_000
+    assert sorted(found.values())[5] < 250_000
+
+
 def test_shares_over_http_are_about_those_asked_for_and_sticky(served: Served) -> None:
     served.deploy((1, 75.0), (2, 25.0))
     records = [{**GOOD, "id": number} for number in range(2000)]

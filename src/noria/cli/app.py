@@ -341,6 +341,20 @@ def explain(prediction: Annotated[str, typer.Argument(help="The prediction's id.
 
 
 @application.command()
+def override(
+    prediction: Annotated[str, typer.Argument(help="The prediction's id.")],
+    value: Annotated[str, typer.Argument(help="What holds instead: one of the classes, or a number.")],
+    reason: Annotated[str, typer.Option(help="Why.")],
+    by: Annotated[str | None, typer.Option(help="Who decided; your user name by default.")] = None,
+    store: StoreFolder = None,
+) -> None:
+    """Put on record what a person decided in place of a prediction; `noria explain` shows it."""
+    from noria.cli.overriding import override_prediction
+
+    override_prediction(store, prediction, value, by=by, reason=reason)
+
+
+@application.command()
 def gc(
     older_than: Annotated[str, typer.Option(help="How long deleted things can still be restored, e.g. 30d.")] = "30d",
     keep_predictions: KeepPredictions = None,

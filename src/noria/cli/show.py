@@ -247,6 +247,13 @@ def show_explanation(store: Path | None, prediction: str) -> None:
             "label",
             "not known yet" if found.label is None else f"{found.label.value}  at {moment(found.label.at)} UTC",
         ),
+        *(
+            (
+                "overridden" if place == 0 else "before",
+                f"{one.value}  at {moment(one.at)} UTC by {one.by}: {one.reason}",
+            )
+            for place, one in enumerate(found.overrides)
+        ),
         ("record", str(p.record)),
         ("model", f"{p.loop} version {p.version}, {p.model_digest}"),
         ("why it served", found.version.reason),

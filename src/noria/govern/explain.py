@@ -5,15 +5,21 @@ from __future__ import annotations
 import msgspec
 
 from noria.errors import NotFound
-from noria.records import BundleManifest, DatasetVersion, ModelVersion, Run, Turn, ValidationReport
+from noria.records import BundleManifest, DatasetVersion, ModelVersion, Override, Run, Turn, ValidationReport
 from noria.store.ports import Label, Prediction, Store
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """Everything behind one prediction. ``manifest`` and later are None only if their record is gone."""
+    """Everything behind one prediction.
+
+    Attributes:
+        overrides: what people decided instead, the newest, which holds, first.
+        manifest: this and what follows is None only if its record is gone.
+    """
 
     prediction: Prediction
     label: Label | None
+    overrides: tuple[Override, ...]
     version: ModelVersion
     manifest: BundleManifest | None
     report: ValidationReport | None
@@ -37,7 +43,8 @@ def explain(store: Store, prediction: str) -> Explanation:
         dataset = db.find(DatasetVersion, loop=found.loop, id=run.dataset) if run and run.dataset else None
         report = db.find(ValidationReport, id=version.report)
         turn = db.find(Turn, id=run.turn) if run else None
+        overrides = tuple(db.list(Override, prediction=prediction))
     manifest = None
     if store.blobs.has(version.bundle):
         manifest = msgspec.json.decode(store.blobs.get(version.bundle), type=BundleManifest)
-    return Explanation(found, label, version, manifest, report, run, dataset, turn)
+    return Explanation(found, label, overrides, version, manifest, report, run, dataset, turn)

@@ -13,6 +13,7 @@ from noria.records.bundle import MISSING_TEXT, BundleManifest, Compiled, Field, 
 from noria.records.dataset import ColumnProfile, DatasetVersion, ExpectationReport, ExpectationResult, Profile
 from noria.records.deployment import Deployment, Route
 from noria.records.model import Decision, ModelVersion, Stage
+from noria.records.override import Override
 from noria.records.run import Artifact, Metric, Run, StepTrace
 from noria.records.turn import AuditEntry, Turn, TurnState
 from noria.records.validation import GateResult, Outcome, ValidationReport
@@ -35,6 +36,7 @@ __all__ = [
     "Metric",
     "ModelVersion",
     "Outcome",
+    "Override",
     "Profile",
     "RetrainRequest",
     "Route",

@@ -39,22 +39,22 @@ class Keys:
 
     def __init__(self, needed: bool = False) -> None:
         self.needed = needed
-        self._digests: dict[str, list[str]] = {}
+        self._keys: dict[str, list[ApiKey]] = {}
 
     def update(self, keys: Sequence[ApiKey]) -> None:
         """Take these keys for those in force; one without a model opens every model."""
-        found: dict[str, list[str]] = {}
+        found: dict[str, list[ApiKey]] = {}
         for key in keys:
-            found.setdefault(key.model or "", []).append(key.digest)
-        self._digests = found
+            found.setdefault(key.model or "", []).append(key)
+        self._keys = found
 
     @property
     def open(self) -> bool:
         """Whether no model needs a key."""
-        return not self.needed and not self._digests
+        return not self.needed and not self._keys
 
-    def check(self, model: str | None, headers: Mapping[bytes, bytes]) -> None:
-        """Let the request pass, or not.
+    def check(self, model: str | None, headers: Mapping[bytes, bytes]) -> str:
+        """Let the request pass, or not; returns the name of the key that opened, empty where none was needed.
 
         Args:
             model: whose prediction or description is asked; None for what is about the server.
@@ -64,24 +64,25 @@ class Keys:
             Unauthorized: a key is needed and none that fits is there.
         """
         if self.open:
-            return
-        every = self._digests.get("", [])
-        allowed = [*every, *self._digests.get(model, [])] if model is not None else every
+            return ""
+        every = self._keys.get("", [])
+        allowed = [*every, *self._keys.get(model, [])] if model is not None else every
         if not self.needed and not allowed and model is not None:
-            return
+            return ""
         if not self.needed and model is None and not every:
-            return
+            return ""
         given = headers.get(b"x-api-key", b"")
         scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
         if scheme.lower() == b"bearer":
             given = token.strip()
-        found = hashlib.sha256(given).hexdigest()
-        fits = False
-        for digest in allowed:
-            fits |= hmac.compare_digest(found, digest)
-        if not given or not fits:
+        found, fits = hashlib.sha256(given).hexdigest(), None
+        for key in allowed:
+            if hmac.compare_digest(found, key.digest):
+                fits = key.name
+        if not given or fits is None:
             named = f"Model '{model[:80]}'" if model is not None else "This address"
             raise Unauthorized(f"{named} needs a key: send Authorization: Bearer KEY, or X-API-Key: KEY.")
+        return fits
 
 
 def foreign(headers: Mapping[bytes, bytes], bound: str | None) -> str:

@@ -49,18 +49,22 @@ class Scores:
         values: labels or numbers, plain, one a row.
         shares: class probabilities, rows x classes, or None.
         only: those of the only row, plain, where somebody has made them so; else None.
+        seconds: how long the model took for the call, where it was not asked at once; else None.
     """
 
-    __slots__ = ("only", "shares", "values")
+    __slots__ = ("only", "seconds", "shares", "values")
 
     def __init__(self, values: list[Any], shares: NDArray[np.float64] | None, only: list[float] | None = None) -> None:
         self.values = values
         self.shares = shares
         self.only = only
+        self.seconds: float | None = None
 
     def part(self, start: int, stop: int) -> Scores:
         """The scores of some rows."""
-        return Scores(self.values[start:stop], None if self.shares is None else self.shares[start:stop])
+        found = Scores(self.values[start:stop], None if self.shares is None else self.shares[start:stop])
+        found.seconds = self.seconds
+        return found
 
 
 class Backlog:
@@ -227,7 +231,8 @@ class ProcessEngine:
             self._fail(taken, ModelError(f"Model {self.worker.name} was stopped."))
             raise
         rows = sum(one.batch.rows for one in taken)
-        self.backlog.took(time.perf_counter() - started, rows)
+        scores.seconds = time.perf_counter() - started
+        self.backlog.took(scores.seconds, rows)
         self.backlog.done(len(taken), rows)
         start = 0
         for one in taken:

@@ -5,6 +5,7 @@ Routes::
     POST /predict/{model}[?version=N]             records: JSON, NDJSON, Arrow, Parquet, CSV
     GET  /predict/{model}                         what a record must hold; /predict/{model}/openapi.json
     POST /labels/{model}                          the truth, by key or prediction id
+    POST /overrides/{model}                       what a person decided instead, with who and why
     GET  /v2, /v2/health/live, /v2/health/ready   Open Inference Protocol
     GET  /v2/models/{model}[/versions/{N}][/ready|/config|/stats]
     POST /v2/models/{model}[/versions/{N}]/infer
@@ -138,7 +139,7 @@ class DataPlane:
     def mine(self, target: bytes) -> bool:
         """Whether an address is answered here rather than by the pages."""
         path = target.partition(b"?")[0]
-        if path.startswith((b"/v2/", b"/predict/", b"/labels/")):
+        if path.startswith((b"/v2/", b"/predict/", b"/labels/", b"/overrides/")):
             return True
         return path in (b"/v2", b"/invocations", b"/ping", b"/metrics", b"/openapi.json")
 
@@ -205,6 +206,9 @@ class DataPlane:
             case ["labels", model]:
                 self._may(request, "POST", model)
                 return self._labels(model, request.body)
+            case ["overrides", model]:
+                api_key = self._may(request, "POST", model)
+                return self._overrides(model, request.body, api_key)
             case ["invocations"]:
                 _need(request, "POST")
                 return self._invocations(request)
@@ -230,9 +234,10 @@ class DataPlane:
                 return json_reply(200, {"name": "noria", "version": _version_text(), "models": self.plane.loops()})
         raise NotFound(f"There is nothing at {request.path[:200].decode('latin-1')}.")
 
-    def _may(self, request: Request, method: str, model: str | None) -> None:
+    def _may(self, request: Request, method: str, model: str | None) -> str:
+        """Refuse a wrong method and a missing key; the name of the key that opened."""
         _need(request, method)
-        self.keys.check(model, request.headers)
+        return self.keys.check(model, request.headers)
 
     def _health(self, request: Request) -> Reply:
         _need(request, "GET")
@@ -544,12 +549,19 @@ class DataPlane:
 
     async def _labels(self, model: str, body: bytes) -> Reply:
         _, manifest = self.plane.manifest(model)
-        labels = labels_of(_json(body), model, manifest.signature, self.plane.now())
-        if len(labels) > MAX_RECORDS:
-            raise TooLargeError(f"{len(labels)} labels in one request; at most {MAX_RECORDS}.")
+        entries = _entries(body, "labels", '{"key": …, "label": …}')
+        labels = labels_of(entries, model, manifest.signature, self.plane.now())
         receipt = await self.plane.label(labels)
         found = {"received": receipt.received, "matched": receipt.matched, "unmatched": list(receipt.unmatched)}
         return json_reply(200, found)
+
+    async def _overrides(self, model: str, body: bytes, api_key: str) -> Reply:
+        _, manifest = self.plane.manifest(model)
+        entries = _entries(body, "overrides", '{"id": …, "value": …, "by": …, "reason": …}')
+        made = await self.plane.override(entries, model, manifest.signature, api_key)
+        return json_reply(
+            200, {"recorded": [{"id": one.id, "prediction": one.prediction, "given": one.given} for one in made]}
+        )
 
     # MLflow's scoring
 
@@ -679,6 +691,18 @@ def _json(body: bytes) -> Any:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise RequestError(f"The body is not JSON: {error}.") from None
+
+
+def _entries(body: bytes, name: str, example: str) -> list[Any]:
+    """Entries of a body: ``{name: [...]}``, a list, or one object."""
+    found = _json(body)
+    if isinstance(found, dict):
+        found = found[name] if isinstance(found.get(name), list) else [found]
+    if not isinstance(found, list) or not found:
+        raise RequestError(f'The body must be {{"{name}": [{example}, …]}}.')
+    if len(found) > MAX_RECORDS:
+        raise TooLargeError(f"{len(found)} {name} in one request; at most {MAX_RECORDS}.")
+    return found
 
 
 def _records(found: Any) -> list[dict[str, Any]]:

@@ -98,6 +98,17 @@ def _paths(name: str, signature: Signature) -> dict[str, Any]:
         "required": ["label"],
         "properties": {**owner, "id": {"type": "string"}, "label": _value(signature)},
     }
+    override = {
+        "type": "object",
+        "required": ["value", "by", "reason"],
+        "properties": {
+            **owner,
+            "id": {"type": "string"},
+            "value": _value(signature),
+            "by": {"type": "string", "description": "Who decided."},
+            "reason": {"type": "string", "description": "Why."},
+        },
+    }
     return {
         f"/predict/{name}": {
             "post": {
@@ -129,6 +140,24 @@ def _paths(name: str, signature: Signature) -> dict[str, Any]:
                     },
                 },
                 "responses": {"200": {"description": "How many met their prediction."}, "422": refused},
+            }
+        },
+        f"/overrides/{name}": {
+            "post": {
+                "operationId": f"override_{name}",
+                "summary": f"Put on record what a person decided in place of '{name}'.",
+                "requestBody": {
+                    "required": True,
+                    "content": {
+                        "application/json": {
+                            "schema": {
+                                "type": "object",
+                                "properties": {"overrides": {"type": "array", "items": override}},
+                            }
+                        }
+                    },
+                },
+                "responses": {"200": {"description": "What is on record now."}, "422": refused},
             }
         },
     }

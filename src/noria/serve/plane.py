@@ -15,7 +15,8 @@ import msgspec
 
 from noria.core.clock import Clock
 from noria.errors import ModelError, NoriaError, NotFound, RequestError, StoreError
-from noria.records import BundleManifest, Deployment, Route
+from noria.records import BundleManifest, Deployment, Override, Route, Signature
+from noria.serve import overrides
 from noria.serve.batch import Batch, Layout
 from noria.serve.control import Control
 from noria.serve.engine import Engine, ProcessEngine, Scores
@@ -616,7 +617,8 @@ class Plane:
             assert line.main is not None
             found = served.engine.run(_laid_out(batch, served, line.main), time.monotonic() + _DEADLINE_SECONDS)
             scores = found if isinstance(found, Scores) else await found
-            spent = time.perf_counter() - started
+            # A shadow's turns are its own: one stall must not count for all that then stood behind it.
+            spent = time.perf_counter() - started if scores.seconds is None else scores.seconds
             now = self._clock.now()
             self.recorder.keep(loop, now, batch, route, served, scores, int(spent * 1e6), trace, answered=given.values)
             self.metrics.answered(loop, route, served.manifest.signature.classes, scores, spent)
@@ -632,12 +634,20 @@ class Plane:
             served.users -= 1
             self._shadows -= 1
 
-    # labels
+    # what people say
 
     async def label(self, labels: list[Label]) -> LabelReceipt:
         """Record labels; durable on return."""
         receipt: LabelReceipt = await self._in_thread(lambda: self._store.predictions.label(labels))
         return receipt
+
+    async def override(self, entries: list[Any], loop: str, signature: Signature, api_key: str) -> list[Override]:
+        """Record what people decided instead, as `overrides.record` has it; durable on return."""
+        now = self._clock.now()
+        made: list[Override] = await self._in_thread(
+            lambda: overrides.record(self._store, entries, loop, signature, now, api_key)
+        )
+        return made
 
     def now(self) -> datetime:
         """The clock's present."""

@@ -288,6 +288,10 @@ class PredictionLog(Protocol):
         """Record labels."""
         ...
 
+    def targets(self, labels: Sequence[Label]) -> list[Prediction | None]:
+        """The predictions that labels would belong to; None for one that has none yet, or no longer."""
+        ...
+
     def find(self, prediction: str) -> tuple[Prediction, Label | None]:
         """One prediction by id, with its label if known.
 

@@ -563,6 +563,16 @@ class PredictionLogContract:
         assert log.predictions("churn") == []
         assert log.find(failed.id)[0] == failed
 
+    def test_a_labels_target_is_known_without_the_label(self, log: PredictionLog) -> None:
+        old, new, other = _prediction("a"), _prediction("a"), _prediction("b", loop="other")
+        failed = _prediction("c", None, error="no")
+        log.append([old, new, other, failed])
+        asked = [_label("a", 0), _label(None, 0, prediction=old.id), _label(None, 0, prediction=other.id)]
+        asked += [_label("b", 0, loop="other"), _label("c", 0), _label("z", 0)]
+        assert log.targets(asked) == [new, old, None, other, None, None]
+        assert log.targets([]) == []
+        assert log.labelled("churn") == []
+
     def test_labelled_is_narrowed_by_version_time_and_limit(self, log: PredictionLog) -> None:
         log.append([_prediction(str(number), version=number % 2) for number in range(6)])
         log.label([_label(str(number), number, at=START + timedelta(hours=number)) for number in range(6)])

@@ -125,6 +125,17 @@ class FolderPredictions:
 
     # reading
 
+    def targets(self, labels: Sequence[Label]) -> list[Prediction | None]:
+        """The predictions that labels would belong to."""
+        self.index()
+        with self.database.read() as connection:
+            places = [(label.loop, target_of(connection, label)) for label in labels]
+            found = {
+                loop: self._at(connection, loop, [at for other, at in places if other == loop and at is not None])
+                for loop in {label.loop for label in labels}
+            }
+        return [found[loop].get(at) if at is not None else None for loop, at in places]
+
     def find(self, prediction: str) -> tuple[Prediction, Label | None]:
         """One prediction by id, with its label if known."""
         self.index()

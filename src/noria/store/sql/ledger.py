@@ -20,6 +20,7 @@ from noria.records import (
     DatasetVersion,
     Deployment,
     ModelVersion,
+    Override,
     RetrainRequest,
     Run,
     Turn,
@@ -85,6 +86,7 @@ _KINDS: dict[type[msgspec.Struct], _Kind] = {
     EvaluationDataset: _Kind("evaluation_datasets", ("id", "name", "created"), "created"),
     EvaluationRecord: _Kind("evaluation_records", ("id", "dataset", "key", "created"), "created"),
     Webhook: _Kind("webhooks", ("id", "created"), "created"),
+    Override: _Kind("overrides", ("id", "loop", "version", "prediction", "at"), "at"),
     ApiKey: _Kind("api_keys", ("name", "created"), "created", ("name",)),
 }
 _DECODERS: dict[type[msgspec.Struct], msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(kind) for kind in _KINDS}

@@ -130,6 +130,17 @@ class SqlPredictionLog:
         unmatched = self._database.write(change) if labels else []
         return LabelReceipt(received=len(labels), matched=len(labels) - len(unmatched), unmatched=tuple(unmatched))
 
+    def targets(self, labels: Sequence[Label]) -> list[Prediction | None]:
+        """The predictions that labels would belong to."""
+        found: list[Prediction | None] = []
+        with self._database.read() as connection:
+            for label in labels:
+                row = connection.execute(
+                    "SELECT body FROM predictions WHERE sequence = ?", (_target(connection, label),)
+                ).fetchone()
+                found.append(_PREDICTION.decode(row[0]) if row else None)
+        return found
+
     def find(self, prediction: str) -> tuple[Prediction, Label | None]:
         """One prediction by id, with its label if known."""
         with self._database.read() as connection:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from noria.records import Alert, AuditEntry, Route
+from noria.records import Alert, AuditEntry, Override, Route
 from noria.ui.ask import Ask, href
 from noria.ui.pages.rollout import CanaryStep, canary_steps
 from noria.ui.pages.turns import Leg, legs
@@ -21,6 +21,7 @@ class Traffic(msgspec.Struct, frozen=True):
     predictions: int
     errors: int
     labelled: int
+    overridden: int
 
     @property
     def labelled_share(self) -> float | None:
@@ -104,4 +105,11 @@ def _traffic(ask: Ask, now: Standing) -> list[Traffic]:
     since = now.deployment.since
     if since < spans[-1][1]:
         spans.append((f"since {since:%-d %b}", since))
-    return [Traffic(label, start, *ask.counts(now.loop.name, start)) for label, start in spans]
+    loop = now.loop.name
+    return [Traffic(label, start, *ask.counts(loop, start), _overridden(ask, loop, start)) for label, start in spans]
+
+
+def _overridden(ask: Ask, loop: str, since: datetime) -> int:
+    """Predictions in whose place a person has decided something else since a moment."""
+    newest = {one.prediction: one for one in ask.db.list(Override, loop=loop, after=since, oldest_first=True)}
+    return sum(one.value != one.given for one in newest.values())
