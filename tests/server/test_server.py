@@ -16,8 +16,9 @@ import pytest
 from noria.errors import NoriaError
 from noria.records import AuditEntry, ModelVersion, RetrainRequest, Stage
 from noria.records.tracking import RunInfo
+from noria.serve.http import ADDRESSES
 from noria.server import ROUTES, Access, PageRoute, create_app
-from noria.server.app import ASGIApp, Receive, Scope, Send
+from noria.server.app import DATA_PLANE, ASGIApp, Receive, Scope, Send
 from noria.server.guard import Tokens
 from noria.store import Store, open_store, tracking
 from noria.store.ports import LoopRecord, Transaction
@@ -278,13 +279,17 @@ def test_addresses_beyond_this_machine_are_refused(shop: Store, address: str) ->
         create_app(shop, StillClock(), address=address)
 
 
+def test_pages_and_data_plane_agree_whose_an_address_is() -> None:
+    assert tuple(one.encode() for one in DATA_PLANE) == ADDRESSES
+
+
 def test_the_data_plane_gets_its_paths_and_nothing_else(shop: Store) -> None:
     async def plane(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"plane"})
 
     app = make(shop, data_plane=plane)
-    for path in ("/v2", "/v2/health/live", "/predict/churn", "/labels/churn"):
+    for path in ("/v2", "/v2/health/live", "/predict/churn", "/labels/churn", "/overrides/churn"):
         assert request(app, path).content == b"plane"
         assert request(app, path, headers={"host": "attacker.example"}).status_code == 403
         assert request(app, path, headers={"origin": "https://attacker.example"}).status_code == 403

@@ -7,7 +7,8 @@ user code runs in processes of its own, which are replaced when they die, hang o
 
 from __future__ import annotations
 
-from noria.serve.http import DataPlane, data_plane
+from noria.serve.asgi import data_plane
+from noria.serve.http import DataPlane
 from noria.serve.plane import Plane
 from noria.serve.process import WorkerProcess
 from noria.serve.rules import choose

@@ -20,8 +20,10 @@ import orjson
 
 from noria.errors import MissingExtra, ModelError, NoriaError, NotFound, RequestError
 from noria.serve import oip
-from noria.serve.http import MAX_ROWS, DataPlane, refusal
+from noria.serve.http import DataPlane
 from noria.serve.plane import Answered
+from noria.serve.reading import MAX_ROWS
+from noria.serve.refusals import refusal
 from noria.serve.wire import Reply, Request
 
 __all__ = ["GrpcServer"]

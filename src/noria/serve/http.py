@@ -23,13 +23,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import time
-import zlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import cache
 from importlib.metadata import version as package_version
 from typing import Any
-from urllib.parse import parse_qs
 
 import orjson
 
@@ -38,62 +35,47 @@ from noria.errors import (
     NoriaError,
     NotFound,
     RequestError,
-    StepError,
-    StoreBusy,
     StoreError,
-    StoreFull,
-    StoreReadOnly,
 )
 from noria.records import Signature
 from noria.serve import oip, scoring, tables
-from noria.serve.access import Keys, Unauthorized, foreign
+from noria.serve.access import Keys, foreign
 from noria.serve.batch import Batch
-from noria.serve.engine import Overloaded, ProcessEngine, TooLate
+from noria.serve.engine import ProcessEngine
 from noria.serve.labels import labels_of
 from noria.serve.metrics import Snapshot, render
 from noria.serve.openapi import document
 from noria.serve.plane import Answered, Plane, Served, without_folders
+from noria.serve.reading import (
+    MAX_ROWS,
+    compressed,
+    deadline_of,
+    entries_of,
+    inflated,
+    json_of,
+    kind_of,
+    need,
+    query,
+    records_of,
+    version_of,
+)
+from noria.serve.refusals import Foreign, UnknownKindError, refusal
 from noria.serve.tracing import Tracing
 from noria.serve.wire import Reply, Request, json_reply
 
-__all__ = ["MAX_RECORDS", "Application", "DataPlane", "data_plane"]
+__all__ = ["DataPlane"]
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-MAX_BODY_BYTES = 64 * 2**20
-MAX_RECORDS = 10_000
-MAX_ROWS = 1_000_000
-_COMPRESSED = 1024
 _TRACE = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
-_STORE: dict[type[StoreError], str] = {
-    StoreFull: "The server has no space left to record predictions. Nothing was recorded.",
-    StoreReadOnly: "The server may not write its store. Nothing was recorded.",
-    StoreBusy: "The server's store is busy. Nothing was recorded; try again.",
-}
+ADDRESSES = (
+    *(b"/v2/", b"/predict/", b"/labels/", b"/overrides/"),
+    *(b"/invocations/", b"/ping/", b"/metrics/", b"/openapi.json/"),
+)
+"""What the addresses begin with that are answered here rather than by pages; ``noria.server.app`` has them too."""
 EXTENSIONS = ["binary_tensor_data", "model_repository", "model_configuration", "statistics"]
 _log = logging.getLogger("noria.serve")
 
 Found = Reply | Awaitable[Reply]
 Finish = Callable[[Answered], Reply]
-
-
-class TooLargeError(RequestError):
-    """The body or batch is over the limit."""
-
-
-class UnknownKindError(RequestError):
-    """The content type or coding is none of those taken."""
-
-
-class WrongMethodError(RequestError):
-    """The path exists, the method does not; ``allowed`` does."""
-
-    def __init__(self, method: str, allowed: str) -> None:
-        self.allowed = allowed
-        super().__init__(f"Use {allowed} here, not {method[:20]}.")
 
 
 class DataPlane:
@@ -138,10 +120,7 @@ class DataPlane:
 
     def mine(self, target: bytes) -> bool:
         """Whether an address is answered here rather than by the pages."""
-        path = target.partition(b"?")[0]
-        if path.startswith((b"/v2/", b"/predict/", b"/labels/", b"/overrides/")):
-            return True
-        return path in (b"/v2", b"/invocations", b"/ping", b"/metrics", b"/openapi.json")
+        return (target.partition(b"?")[0] + b"/").startswith(ADDRESSES)
 
     def handle(self, request: Request) -> Found:
         """Answer one request, at once if the model can."""
@@ -170,7 +149,7 @@ class DataPlane:
     def _admit(self, host: bytes, request: Request) -> None:
         problem = foreign(request.headers, self._bound)
         if problem:
-            raise _Foreign(problem)
+            raise Foreign(problem)
         if b"origin" not in request.headers and len(self._hosts) < 100:
             self._hosts.add(host)
 
@@ -195,7 +174,7 @@ class DataPlane:
             NoriaError: what a client is told; see `refusal`.
         """
         if b"content-encoding" in request.headers:
-            request.body = _inflated(request.body, request.headers[b"content-encoding"])
+            request.body = inflated(request.body, request.headers[b"content-encoding"])
         parts = request.parts
         match parts:
             case ["predict", model]:
@@ -210,7 +189,7 @@ class DataPlane:
                 api_key = self._may(request, "POST", model)
                 return self._overrides(model, request.body, api_key)
             case ["invocations"]:
-                _need(request, "POST")
+                need(request, "POST")
                 return self._invocations(request)
             case ["v2", *rest]:
                 return self._v2(rest, request)
@@ -225,7 +204,7 @@ class DataPlane:
             case ["ping"]:
                 return self._health(request)
             case ["version"]:
-                _need(request, "GET")
+                need(request, "GET")
                 return Reply(200, _version_text().encode(), b"text/plain; charset=utf-8")
             case ["health"] if self._alone:
                 return self._health(request)
@@ -236,11 +215,11 @@ class DataPlane:
 
     def _may(self, request: Request, method: str, model: str | None) -> str:
         """Refuse a wrong method and a missing key; the name of the key that opened."""
-        _need(request, method)
+        need(request, method)
         return self.keys.check(model, request.headers)
 
     def _health(self, request: Request) -> Reply:
-        _need(request, "GET")
+        need(request, "GET")
         return Reply(200 if self.ready else 503, b"\n", b"text/plain; charset=utf-8")
 
     @property
@@ -273,13 +252,13 @@ class DataPlane:
     def _v2(self, rest: list[str], request: Request) -> Found:
         match rest:
             case [] | [""]:
-                _need(request, "GET")
+                need(request, "GET")
                 return json_reply(200, {"name": "noria", "version": _version_text(), "extensions": EXTENSIONS})
             case ["health", "live"]:
-                _need(request, "GET")
+                need(request, "GET")
                 return json_reply(200, {"live": True})
             case ["health", "ready"]:
-                _need(request, "GET")
+                need(request, "GET")
                 return json_reply(200 if self.ready else 503, {"ready": self.ready})
             case ["models", "stats"]:
                 self._may(request, "GET", None)
@@ -299,9 +278,9 @@ class DataPlane:
     def _model(self, model: str, rest: list[str], request: Request) -> Found:
         version = None
         if rest[:1] == ["versions"] and len(rest) >= 2:
-            version, rest = _version(rest[1]), rest[2:]
+            version, rest = version_of(rest[1]), rest[2:]
         if rest == ["infer"]:
-            _need(request, "POST")
+            need(request, "POST")
             self.plane.served(model, version)
             if len(self._paths) < 1000:
                 self._paths[request.path] = (model, version)
@@ -328,7 +307,7 @@ class DataPlane:
             self.keys.check(model, request.headers)
         served = self.plane.served(model, version)[1]
         if served.engine.backlog.requests:
-            served.engine.backlog.check(_deadline(request.headers))
+            served.engine.backlog.check(deadline_of(request.headers))
         body, header = request.body, request.headers.get(b"inference-header-content-length")
         signature = served.manifest.signature
         if header is None and served.layout.plain:
@@ -367,7 +346,7 @@ class DataPlane:
     def _asked(self, model: str, version: int | None, batch: Batch, request: Request, finish: Finish) -> Found:
         """The batch's answers, on whichever wire ``finish`` writes."""
         headers = request.headers
-        deadline = _deadline(headers)
+        deadline = deadline_of(headers)
         if self.tracing is not None:
             return _finished(self.traced(self.tracing, model, version, batch, headers, deadline), finish)
         trace = self.trace(headers) if b"traceparent" in headers else None
@@ -412,7 +391,7 @@ class DataPlane:
         Raises:
             NotFound: it is no number.
         """
-        return _version(text)
+        return version_of(text)
 
     def _stats(self, model: str, version: int | None = None) -> list[dict[str, Any]]:
         found = []
@@ -447,7 +426,7 @@ class DataPlane:
         return found
 
     def _index(self, body: bytes) -> Reply:
-        asked = _json(body) if body.strip() else {}
+        asked = json_of(body) if body.strip() else {}
         only = bool(asked.get("ready")) if isinstance(asked, dict) else False
         found = []
         for name in self.plane.names():
@@ -468,7 +447,7 @@ class DataPlane:
         return json_reply(200, found)
 
     async def _change(self, model: str, verb: str, body: bytes) -> Reply:
-        asked = _json(body) if body.strip() else {}
+        asked = json_of(body) if body.strip() else {}
         parameters = asked.get("parameters") if isinstance(asked, dict) else None
         if isinstance(parameters, dict) and any(key == "config" or key.startswith("file:") for key in parameters):
             raise RequestError("A model is loaded as it was validated; its configuration and files are not overridden.")
@@ -485,12 +464,12 @@ class DataPlane:
         if request.method in ("GET", "HEAD"):
             self.keys.check(model, request.headers)
             return json_reply(200, self._describe(model))
-        _need(request, "POST")
+        need(request, "POST")
         self.keys.check(model, request.headers)
-        version = _version(_query(request, "version"))
+        version = version_of(query(request, "version"))
         served = self.plane.served(model, version)[1]  # an unknown model is said before a bad body
-        served.engine.backlog.check(_deadline(request.headers))
-        kind = _kind(request)
+        served.engine.backlog.check(deadline_of(request.headers))
+        kind = kind_of(request)
         layout, classes = served.layout, served.manifest.signature.classes
         if kind in (tables.ARROW, tables.ARROW_FILE, tables.PARQUET):
             return self._table(model, version, served, request, kind)
@@ -506,7 +485,7 @@ class DataPlane:
         if kind == "text/csv":
             batch = scoring.columns_of_csv(request.body, layout, MAX_ROWS)
         else:
-            batch = layout.from_records(_records(_json(request.body)))
+            batch = layout.from_records(records_of(json_of(request.body)))
         return self._asked(model, version, batch, request, lambda answered: _predictions(model, answered))
 
     async def _table(self, model: str, version: int | None, served: Served, request: Request, kind: str) -> Reply:
@@ -549,7 +528,7 @@ class DataPlane:
 
     async def _labels(self, model: str, body: bytes) -> Reply:
         _, manifest = self.plane.manifest(model)
-        entries = _entries(body, "labels", '{"key": …, "label": …}')
+        entries = entries_of(body, "labels", '{"key": …, "label": …}')
         labels = labels_of(entries, model, manifest.signature, self.plane.now())
         receipt = await self.plane.label(labels)
         found = {"received": receipt.received, "matched": receipt.matched, "unmatched": list(receipt.unmatched)}
@@ -557,7 +536,7 @@ class DataPlane:
 
     async def _overrides(self, model: str, body: bytes, api_key: str) -> Reply:
         _, manifest = self.plane.manifest(model)
-        entries = _entries(body, "overrides", '{"id": …, "value": …, "by": …, "reason": …}')
+        entries = entries_of(body, "overrides", '{"id": …, "value": …, "by": …, "reason": …}')
         made = await self.plane.override(entries, model, manifest.signature, api_key)
         return json_reply(
             200, {"recorded": [{"id": one.id, "prediction": one.prediction, "given": one.given} for one in made]}
@@ -567,7 +546,7 @@ class DataPlane:
 
     def _invocations(self, request: Request) -> Found:
         names = self.plane.loops()
-        asked = _query(request, "model")
+        asked = query(request, "model")
         if asked is None and len(names) != 1:
             raise RequestError(
                 f"{len(names)} models are served; say which: /invocations?model=NAME of {', '.join(names)}."
@@ -575,8 +554,8 @@ class DataPlane:
         model = names[0] if asked is None else asked
         self.keys.check(model, request.headers)
         served = self.plane.served(model)[1]
-        served.engine.backlog.check(_deadline(request.headers))
-        kind = _kind(request)
+        served.engine.backlog.check(deadline_of(request.headers))
+        kind = kind_of(request)
         if kind == tables.PARQUET:
             return self._scored_table(model, served, request)
         if kind == "text/csv":
@@ -595,10 +574,6 @@ class DataPlane:
         )
         found = self._asked(model, None, batch, request, _scored)
         return found if isinstance(found, Reply) else await found
-
-
-class _Foreign(NoriaError):
-    """The request came from a stranger's page."""
 
 
 def _scored(answered: Answered) -> Reply:
@@ -645,209 +620,3 @@ def _config(name: str, described: dict[str, Any]) -> dict[str, Any]:
 @cache
 def _version_text() -> str:
     return package_version("noria")
-
-
-def _kind(request: Request) -> str:
-    text = request.headers.get(b"content-type", b"application/json").decode("latin-1")
-    kind, _, rest = text.partition(";")
-    charset = rest.strip().lower()
-    if charset.startswith("charset=") and charset.removeprefix("charset=").strip('"') not in ("utf-8", "utf8", "ascii"):
-        raise UnknownKindError(f"The body must be in UTF-8, not in '{charset[8:40]}'.")
-    return kind.strip().lower()
-
-
-def _deadline(headers: Mapping[bytes, bytes]) -> float | None:
-    """``time.monotonic()`` by which a request must have begun, if it says so."""
-    limit = headers.get(b"x-request-timeout-ms")
-    if limit is None:
-        return None
-    if not limit.isdigit() or len(limit) > 9:
-        raise RequestError("X-Request-Timeout-Ms must be a whole number of milliseconds.")
-    return time.monotonic() + int(limit) / 1000
-
-
-def _need(request: Request, wanted: str) -> None:
-    if request.method != wanted and not (wanted == "GET" and request.method == "HEAD"):
-        raise WrongMethodError(request.method, wanted)
-
-
-def _query(request: Request, name: str) -> str | None:
-    if not request.query:
-        return None
-    found = parse_qs(request.query.decode("latin-1"), keep_blank_values=True).get(name)
-    return found[0] if found else None
-
-
-def _version(text: str | None) -> int | None:
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise NotFound(f"'{text[:80]}' is not a version number.")
-    return int(text)
-
-
-def _json(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise RequestError(f"The body is not JSON: {error}.") from None
-
-
-def _entries(body: bytes, name: str, example: str) -> list[Any]:
-    """Entries of a body: ``{name: [...]}``, a list, or one object."""
-    found = _json(body)
-    if isinstance(found, dict):
-        found = found[name] if isinstance(found.get(name), list) else [found]
-    if not isinstance(found, list) or not found:
-        raise RequestError(f'The body must be {{"{name}": [{example}, …]}}.')
-    if len(found) > MAX_RECORDS:
-        raise TooLargeError(f"{len(found)} {name} in one request; at most {MAX_RECORDS}.")
-    return found
-
-
-def _records(found: Any) -> list[dict[str, Any]]:
-    """Records of a body: ``{"records": [...]}``, a list of records, or one record."""
-    if isinstance(found, dict):
-        found = found["records"] if isinstance(found.get("records"), list) else [found]
-    if not isinstance(found, list) or not all(isinstance(record, dict) for record in found):
-        raise RequestError('The body must be {"records": [{…}, …]}, a list of records, or one record.')
-    if not found:
-        raise RequestError("There are no records to predict.")
-    if len(found) > MAX_RECORDS:
-        raise TooLargeError(f"{len(found)} records in one request; at most {MAX_RECORDS}.")
-    return found
-
-
-def _inflated(body: bytes, coding: bytes) -> bytes:
-    """A compressed body, unpacked, up to the limit.
-
-    Raises:
-        UnknownKindError: it is neither gzip nor deflate.
-        TooLargeError: it unpacks to more than a body may have.
-        RequestError: it is damaged.
-    """
-    name = coding.strip().lower()
-    if name in (b"", b"identity"):
-        return body
-    if name not in (b"gzip", b"deflate"):
-        raise UnknownKindError(f"The content coding must be gzip or deflate, not '{name.decode('latin-1')[:40]}'.")
-    if name == b"gzip":
-        bits = 31
-    else:  # zlib's format, as the standard says; some send the bare stream
-        bits = 15 if len(body) > 1 and body[0] & 15 == 8 and int.from_bytes(body[:2]) % 31 == 0 else -15
-    unpacker = zlib.decompressobj(bits)
-    try:
-        found = unpacker.decompress(body, MAX_BODY_BYTES + 1)
-    except zlib.error as error:
-        raise RequestError(f"The body is not valid {name.decode()}: {error}.") from None
-    if len(found) > MAX_BODY_BYTES:
-        raise TooLargeError(f"The body unpacks to more than {MAX_BODY_BYTES // 2**20} MB; send smaller batches.")
-    if not unpacker.eof or unpacker.unused_data:
-        raise RequestError(f"The body is not valid {name.decode()}: it is cut off, or something follows it.")
-    return found
-
-
-def compressed(reply: Reply, headers: Any) -> Reply:
-    """The reply as the client can take it shorter, if it asked and it is worth it."""
-    accepted = headers.get(b"accept-encoding")
-    if accepted is None or len(reply.body) < _COMPRESSED or reply.status != 200:
-        return reply
-    for choice in accepted.lower().split(b","):
-        name, _, weight = choice.strip().partition(b";")
-        if name in (b"gzip", b"deflate") and weight.strip() not in (b"q=0", b"q=0.0"):
-            packer = zlib.compressobj(1, zlib.DEFLATED, 31 if name == b"gzip" else 15)
-            body = packer.compress(reply.body) + packer.flush()
-            return Reply(200, body, reply.kind, (*reply.headers, (b"content-encoding", name)))
-    return reply
-
-
-def refusal(error: Exception) -> Reply:
-    """What a client is told of an error: never more than concerns it."""
-    body: dict[str, Any] = {"error": without_folders(str(error))}
-    if isinstance(error, WrongMethodError):
-        return json_reply(405, body, (b"allow", error.allowed.encode()))
-    if isinstance(error, TooLargeError):
-        return json_reply(413, body)
-    if isinstance(error, UnknownKindError):
-        return json_reply(415, body)
-    if isinstance(error, RequestError):
-        if error.details:
-            body["details"] = [
-                {**detail, "problem": without_folders(str(detail.get("problem", "")))} for detail in error.details
-            ]
-        return json_reply(422 if error.details else 400, body)
-    if isinstance(error, Unauthorized):
-        return json_reply(401, body, (b"www-authenticate", b"Bearer"))
-    if isinstance(error, _Foreign):
-        return json_reply(403, body)
-    if isinstance(error, NotFound):
-        return json_reply(404, body)
-    if isinstance(error, Overloaded):
-        return json_reply(429, body, *_again(error.wait_ms))
-    if isinstance(error, TooLate):
-        return json_reply(504, body)
-    if isinstance(error, StoreError):
-        _log.error("%s", error)
-        said = _STORE.get(type(error), "The server's store cannot be used; its log says why.")
-        return json_reply(503, {"error": said}, *_again(1000))
-    if isinstance(error, (ModelError, StepError)):
-        return json_reply(503, body, *_again(1000))
-    if isinstance(error, NoriaError):
-        return json_reply(409, body)
-    return json_reply(500, {"error": "The server failed to answer; its log says why."})
-
-
-def _again(wait_ms: int) -> tuple[tuple[bytes, bytes], ...]:
-    """When to try again: in whole seconds as HTTP has it, and in milliseconds."""
-    seconds = max(1, -(-wait_ms // 1000))
-    return (b"retry-after", str(seconds).encode()), (b"retry-after-ms", str(wait_ms).encode())
-
-
-# for servers that speak ASGI
-
-
-async def _body(receive: Receive) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise RequestError("The request ended early.")
-        part = message.get("body", b"")
-        size += len(part)
-        if size <= MAX_BODY_BYTES:
-            parts.append(part)
-        else:
-            parts.clear()
-        more = message.get("more_body", False)
-        # What is too large is read on for a while, unkept: a client still sending would not see the answer.
-        if size > MAX_BODY_BYTES and (not more or size > 8 * MAX_BODY_BYTES):
-            raise TooLargeError(f"The body is larger than {MAX_BODY_BYTES // 2**20} MB; send smaller batches.")
-        if not more:
-            return b"".join(parts)
-
-
-def data_plane(plane: DataPlane) -> Application:
-    """The same over ASGI, for connections that came for the pages and then ask a model."""
-
-    async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            path = scope.get("raw_path") or scope["path"].encode("latin-1", "replace")
-            request = Request(
-                scope["method"],
-                path.split(b"?")[0],
-                scope["query_string"],
-                dict(scope["headers"]),
-                await _body(receive),
-            )
-            found = plane.handle(request)
-            reply = found if isinstance(found, Reply) else await found
-            reply = plane.flush() or reply
-        except NoriaError as error:
-            reply = refusal(error)
-        length = str(len(reply.body)).encode()
-        given = [(b"content-type", reply.kind), (b"content-length", length), *reply.headers]
-        await send({"type": "http.response.start", "status": reply.status, "headers": given})
-        await send({"type": "http.response.body", "body": reply.body})
-
-    return application

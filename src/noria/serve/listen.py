@@ -16,7 +16,8 @@ import uvicorn
 
 from noria.errors import NoriaError
 from noria.serve.address import listen
-from noria.serve.http import Application, DataPlane
+from noria.serve.asgi import Application
+from noria.serve.http import DataPlane
 from noria.serve.protocol import Front, Limits
 
 __all__ = ["ServerThread", "run"]

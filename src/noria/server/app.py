@@ -20,7 +20,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-DATA_PLANE = ("/v2/", "/predict/", "/labels/", "/invocations/", "/ping/", "/metrics/", "/openapi.json/")
+DATA_PLANE = ("/v2/", "/predict/", "/labels/", "/overrides/", "/invocations/", "/ping/", "/metrics/", "/openapi.json/")
 """What the addresses that models answer begin with."""
 _SITE = "noria.ui:Site"
 _PROTOCOLS = ("noria.compat.mlflow", "noria.track.api")
@@ -39,7 +39,7 @@ def create_app(
     Args:
         store: what the pages show and change.
         clock: stamps changes, and says what "now" is on the pages.
-        data_plane: answers for ``/v2``, ``/predict/`` and ``/labels/``. Only what a browser adds is looked at
+        data_plane: answers for the addresses of ``DATA_PLANE``. Only what a browser adds is looked at
             before: a foreign name or a foreign page's script is refused.
         address: where the server listens, e.g. ``http://127.0.0.1:8000``.
         routes: the pages' table.

@@ -1,0 +1,171 @@
+"""What is read of a request: method, version, deadline, body, each within its limit or refused."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qs
+
+import orjson
+
+from noria.errors import NotFound, RequestError
+from noria.serve.refusals import TooLargeError, UnknownKindError, WrongMethodError
+from noria.serve.wire import Reply, Request
+
+__all__ = [
+    "MAX_BODY_BYTES",
+    "MAX_RECORDS",
+    "MAX_ROWS",
+    "compressed",
+    "deadline_of",
+    "entries_of",
+    "inflated",
+    "json_of",
+    "kind_of",
+    "need",
+    "query",
+    "records_of",
+    "version_of",
+]
+
+MAX_BODY_BYTES = 64 * 2**20
+MAX_RECORDS = 10_000
+MAX_ROWS = 1_000_000
+_COMPRESSED = 1024
+
+
+def kind_of(request: Request) -> str:
+    """The body's content type, in lower case and without its parameters.
+
+    Raises:
+        UnknownKindError: it is text that is not UTF-8.
+    """
+    text = request.headers.get(b"content-type", b"application/json").decode("latin-1")
+    kind, _, rest = text.partition(";")
+    charset = rest.strip().lower()
+    if charset.startswith("charset=") and charset.removeprefix("charset=").strip('"') not in ("utf-8", "utf8", "ascii"):
+        raise UnknownKindError(f"The body must be in UTF-8, not in '{charset[8:40]}'.")
+    return kind.strip().lower()
+
+
+def deadline_of(headers: Mapping[bytes, bytes]) -> float | None:
+    """``time.monotonic()`` by which a request must have begun, if it says so."""
+    limit = headers.get(b"x-request-timeout-ms")
+    if limit is None:
+        return None
+    if not limit.isdigit() or len(limit) > 9:
+        raise RequestError("X-Request-Timeout-Ms must be a whole number of milliseconds.")
+    return time.monotonic() + int(limit) / 1000
+
+
+def need(request: Request, wanted: str) -> None:
+    """Refuse another method than the one wanted; HEAD is as good as GET.
+
+    Raises:
+        WrongMethodError: says which.
+    """
+    if request.method != wanted and not (wanted == "GET" and request.method == "HEAD"):
+        raise WrongMethodError(request.method, wanted)
+
+
+def query(request: Request, name: str) -> str | None:
+    """The first value of a parameter of the query; None if there is none."""
+    if not request.query:
+        return None
+    found = parse_qs(request.query.decode("latin-1"), keep_blank_values=True).get(name)
+    return found[0] if found else None
+
+
+def version_of(text: str | None) -> int | None:
+    """A version number as it stands in an address.
+
+    Raises:
+        NotFound: it is none.
+    """
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise NotFound(f"'{text[:80]}' is not a version number.")
+    return int(text)
+
+
+def json_of(body: bytes) -> Any:
+    """A body's JSON.
+
+    Raises:
+        RequestError: it is none.
+    """
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise RequestError(f"The body is not JSON: {error}.") from None
+
+
+def entries_of(body: bytes, name: str, example: str) -> list[Any]:
+    """Entries of a body: ``{name: [...]}``, a list, or one object."""
+    found = json_of(body)
+    if isinstance(found, dict):
+        found = found[name] if isinstance(found.get(name), list) else [found]
+    if not isinstance(found, list) or not found:
+        raise RequestError(f'The body must be {{"{name}": [{example}, …]}}.')
+    if len(found) > MAX_RECORDS:
+        raise TooLargeError(f"{len(found)} {name} in one request; at most {MAX_RECORDS}.")
+    return found
+
+
+def records_of(found: Any) -> list[dict[str, Any]]:
+    """Records of a body: ``{"records": [...]}``, a list of records, or one record."""
+    if isinstance(found, dict):
+        found = found["records"] if isinstance(found.get("records"), list) else [found]
+    if not isinstance(found, list) or not all(isinstance(record, dict) for record in found):
+        raise RequestError('The body must be {"records": [{…}, …]}, a list of records, or one record.')
+    if not found:
+        raise RequestError("There are no records to predict.")
+    if len(found) > MAX_RECORDS:
+        raise TooLargeError(f"{len(found)} records in one request; at most {MAX_RECORDS}.")
+    return found
+
+
+def inflated(body: bytes, coding: bytes) -> bytes:
+    """A compressed body, unpacked, up to the limit.
+
+    Raises:
+        UnknownKindError: it is neither gzip nor deflate.
+        TooLargeError: it unpacks to more than a body may have.
+        RequestError: it is damaged.
+    """
+    name = coding.strip().lower()
+    if name in (b"", b"identity"):
+        return body
+    if name not in (b"gzip", b"deflate"):
+        raise UnknownKindError(f"The content coding must be gzip or deflate, not '{name.decode('latin-1')[:40]}'.")
+    if name == b"gzip":
+        bits = 31
+    else:  # zlib's format, as the standard says; some send the bare stream
+        bits = 15 if len(body) > 1 and body[0] & 15 == 8 and int.from_bytes(body[:2]) % 31 == 0 else -15
+    unpacker = zlib.decompressobj(bits)
+    try:
+        found = unpacker.decompress(body, MAX_BODY_BYTES + 1)
+    except zlib.error as error:
+        raise RequestError(f"The body is not valid {name.decode()}: {error}.") from None
+    if len(found) > MAX_BODY_BYTES:
+        raise TooLargeError(f"The body unpacks to more than {MAX_BODY_BYTES // 2**20} MB; send smaller batches.")
+    if not unpacker.eof or unpacker.unused_data:
+        raise RequestError(f"The body is not valid {name.decode()}: it is cut off, or something follows it.")
+    return found
+
+
+def compressed(reply: Reply, headers: Any) -> Reply:
+    """The reply as the client can take it shorter, if it asked and it is worth it."""
+    accepted = headers.get(b"accept-encoding")
+    if accepted is None or len(reply.body) < _COMPRESSED or reply.status != 200:
+        return reply
+    for choice in accepted.lower().split(b","):
+        name, _, weight = choice.strip().partition(b";")
+        if name in (b"gzip", b"deflate") and weight.strip() not in (b"q=0", b"q=0.0"):
+            packer = zlib.compressobj(1, zlib.DEFLATED, 31 if name == b"gzip" else 15)
+            body = packer.compress(reply.body) + packer.flush()
+            return Reply(200, body, reply.kind, (*reply.headers, (b"content-encoding", name)))
+    return reply
