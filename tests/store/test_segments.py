@@ -72,7 +72,7 @@ class Compacting:
         self._log = log
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("find", "predictions", "labelled", "counts"):
+        if name in ("find", "predictions", "rows", "labelled", "counts", "targets"):
             compact(self._log)
         return getattr(self._log, name)
 
@@ -332,7 +332,7 @@ def test_any_record_comes_back_before_and_after_compaction(
     folder = tmp_path_factory.mktemp("any") / "predictions"
     with closing(open_predictions(folder)) as log:
         writer = log.writer("churn")
-        given_rows: dict[str, dict[str, Any]] = {}
+        given_rows: dict[str, tuple[dict[str, Any], str | None, str | None]] = {}
         for number in range(data.draw(st.integers(1, 6))):
             rows = data.draw(st.integers(1, 3))
             ends = st.sampled_from(["", "_", "__text", "__json", "_" * 3 + "whole", "__exact", "__number__text", "__x"])
@@ -341,19 +341,26 @@ def test_any_record_comes_back_before_and_after_compaction(
             columns = {name: data.draw(st.lists(plain_values, min_size=rows, max_size=rows)) for name in names}
             numbers = data.draw(st.lists(st.floats(allow_infinity=False), min_size=3 * rows, max_size=3 * rows))
             matrix = array("d", numbers)
-            first = writer.append(block(rows, seed=number, columns=columns, matrix=matrix.tobytes()))
+            error, trace = data.draw(st.sampled_from([None, "no"])), data.draw(st.sampled_from([None, "ab" * 16]))
+            more: dict[str, Any] = {"columns": columns, "matrix": matrix.tobytes(), "error": error, "trace": trace}
+            if error is not None:
+                more |= {"values": None, "probabilities": None}
+            first = writer.append(block(rows, seed=number, **more))
             for row in range(rows):
                 record: dict[str, Any] = dict(zip(("a", "b", "c"), matrix[3 * row : 3 * row + 3], strict=True))
                 record |= {name: values[row] for name, values in columns.items()}
                 made = f"{first[:22]}{int(first[22:], 16) + row:010x}"
-                given_rows[made] = {
+                there = {
                     name: value
                     for name, value in record.items()
                     if value is not None and not (isinstance(value, float) and math.isnan(value))
                 }
+                given_rows[made] = (there, error, trace)
         writer.close()
         for _ in range(2):
-            for made, record in given_rows.items():
-                found = log.find(made)[0].record
-                assert {name: value for name, value in found.items() if value is not None} == record
+            for made, kept in given_rows.items():
+                found = log.find(made)[0]
+                record = {name: value for name, value in found.record.items() if value is not None}
+                assert (record, found.error, found.trace) == kept
+                assert (found.value is None) == (found.error is not None)
             compact(log)

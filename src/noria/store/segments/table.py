@@ -72,8 +72,13 @@ def _alike(group: Sequence[tuple[int, str, Block]]) -> pl.DataFrame:
     counts = np.array([block.rows for _, _, block in group])
     rows = int(counts.sum())
 
-    def each(values: Iterable[Any], dtype: Any = None) -> pl.Series:
-        return pl.Series(np.repeat(np.array(list(values), dtype=dtype), counts))
+    whose = np.repeat(np.arange(len(group)), counts)
+
+    def numbers_of(values: Iterable[int]) -> pl.Series:
+        return pl.Series(np.array(list(values), dtype=np.int64)[whose])
+
+    def texts_of(values: Iterable[str | None]) -> pl.Series:
+        return pl.Series(list(values), dtype=pl.String).gather(whose)
 
     starts = np.array([sequence for sequence, _, _ in group])
     within = np.arange(rows) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -81,14 +86,14 @@ def _alike(group: Sequence[tuple[int, str, Block]]) -> pl.DataFrame:
     columns: dict[str, pl.Series] = {
         "sequence": pl.Series(np.repeat(starts, counts) + within, dtype=pl.Int64),
         "id": pl.Series([made for _, at, block in group for made in (block.ids or ids_of(at, block.rows))]),
-        "at": each((block.at_us for _, _, block in group), np.int64).cast(pl.Datetime("us", "UTC")),
+        "at": numbers_of(block.at_us for _, _, block in group).cast(pl.Datetime("us", "UTC")),
         "version": pl.Series([first.version], dtype=pl.Int32).new_from_index(0, rows),
         "model_digest": pl.Series([first.digest], dtype=pl.String).new_from_index(0, rows),
         "role": pl.Series([first.role], dtype=pl.String).new_from_index(0, rows),
         "key": pl.Series(keys, dtype=pl.String),
-        "latency_us": each((block.latency_us for _, _, block in group), np.int64).cast(pl.Int32, strict=False),
-        "error": each((block.error for _, _, block in group), object).cast(pl.String),
-        "trace": each((block.trace for _, _, block in group), object).cast(pl.String),
+        "latency_us": numbers_of(block.latency_us for _, _, block in group).cast(pl.Int32, strict=False),
+        "error": texts_of(block.error for _, _, block in group),
+        "trace": texts_of(block.trace for _, _, block in group),
     }
     if first.names:
         numbers = np.frombuffer(b"".join(block.matrix for _, _, block in group), dtype="<f8").reshape(rows, -1)
