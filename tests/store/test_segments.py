@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -27,6 +28,7 @@ from noria.store.segments import compact as compaction
 from noria.store.segments.compact import compact, retain
 from noria.store.segments.log import FolderPredictions, table_folder
 from noria.store.segments.reader import Segment
+from noria.store.segments.rows import ids_of
 from noria.store.segments.writer import Block, SegmentWriter
 from noria.store.sqlite import open_predictions
 from noria.testing.contracts import PredictionLogContract
@@ -364,3 +366,65 @@ def test_any_record_comes_back_before_and_after_compaction(
                 assert (record, found.error, found.trace) == kept
                 assert (found.value is None) == (found.error is not None)
             compact(log)
+
+
+kinds = [st.integers(-5, 5), st.text(max_size=3), st.floats(allow_nan=False, allow_infinity=False), st.booleans()]
+
+
+@st.composite
+def blocks(draw: st.DrawFn) -> Block:
+    """Any block: of any version and role, with and without matrix, columns, keys, probabilities, error, trace."""
+
+    def each(values: st.SearchStrategy[Any]) -> list[Any]:
+        return draw(st.lists(values, min_size=rows, max_size=rows))
+
+    rows, role = draw(st.integers(1, 3)), draw(st.sampled_from(["champion", "shadow"]))
+    names = draw(st.sampled_from([("a", "b"), ("b", "town"), ()]))
+    numbers = draw(st.lists(st.floats(allow_infinity=False), min_size=len(names) * rows, max_size=len(names) * rows))
+    beside = set(draw(st.sampled_from([(), ("town", "zip")]))) - set(names)
+    error, classes = draw(st.sampled_from([None, None, "no"])), draw(st.sampled_from([(), (0, 1)]))
+    values = None if error else each(draw(st.sampled_from(kinds)))
+    return block(
+        rows,
+        version=draw(st.integers(1, 2)),
+        role=role,
+        names=names,
+        matrix=array("d", numbers).tobytes(),
+        columns={name: each(st.none() | draw(st.sampled_from(kinds))) for name in sorted(beside)},
+        keys=draw(st.none() | st.just([None, "", "k"][:rows])),
+        values=values or [],
+        classes=classes,
+        probabilities=array("d", [0.5] * len(classes) * rows).tobytes()
+        if classes and values and draw(st.booleans())
+        else None,
+        error=error,
+        answered=values[::-1] if values and role == "shadow" else None,
+        trace=draw(st.sampled_from([None, "ab" * 16])),
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(blocks(), min_size=1, max_size=10), min_size=1, max_size=3))
+def test_whatever_was_predicted_is_the_same_after_compaction(
+    tmp_path_factory: pytest.TempPathFactory, parts: list[list[Block]]
+) -> None:
+    def known(log: FolderPredictions) -> list[str]:
+        """Text tells 1 from True and 1.0; a null field is as good as none."""
+        found = [msgspec.structs.asdict(log.find(made)[0]) for made in ids]
+        for one in found:
+            one["record"] = sorted((name, value) for name, value in one["record"].items() if value is not None)
+        order = [one.id for _, one in log.rows("churn")]
+        return [*map(repr, found), *order, *(repr(log.counts("churn", AT - timedelta(1), one)) for one in (None, 1, 2))]
+
+    ids: list[str] = []
+    with closing(open_predictions(tmp_path_factory.mktemp("mixed") / "predictions")) as log:
+        writer = log.writer("churn")
+        for part in parts:
+            for one in part:
+                ids += ids_of(writer.append(one), one.rows)
+            before = known(log)
+            compact(log)
+            assert known(log) == before
+        writer.close()
+        compact(log)
+        assert known(log) == before
