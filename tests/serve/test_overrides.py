@@ -164,6 +164,7 @@ def test_it_is_said_at_the_terminal_too(steady: Served, made: str) -> None:
     assert "1 holds now, by eve" in done.stdout
     assert noria(steady.store, "override", made, "0", "--reason", "It does not.").returncode == 0
     shown = " ".join(noria(steady.store, "explain", made).stdout.split())
+    assert "probabilities 0: 0." in shown
     assert "overridden 0 at" in shown
     assert "before 1 at" in shown
     assert "by eve: Her contract ends." in shown

@@ -78,7 +78,7 @@ def test_the_pictures_show_every_page_route() -> None:
 def test_what_people_decided_instead_is_counted(app: ASGIApp) -> None:
     traffic = json.loads(ask(app, f"{BASE}.json").content)["traffic"]
     assert [row["overridden"] for row in traffic][:2] == [3, 3]  # the fourth confirmed what the model said
-    assert "Overridden" in words(app, BASE)
+    assert "People overrode 3 predictions in the last week." in words(app, BASE)
 
 
 def test_wheel_shows_seven_stages_with_what_they_hold(app: ASGIApp) -> None:

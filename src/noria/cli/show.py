@@ -240,9 +240,14 @@ def show_explanation(store: Path | None, prediction: str) -> None:
         found = explain(kept, prediction)
     p, run, data, report = found.prediction, found.run, found.dataset, found.report
     shown = table("", "")
+    shown.columns[1].overflow = "fold"  # a digest is of use only whole
     decision = found.version.decision
+    classes = found.manifest.signature.classes if found.manifest else ()
+    shares = zip(classes, p.probabilities or (), strict=False)
     rows = [
         ("prediction", f"{p.value}  at {moment(p.at)} UTC, {p.role}, {p.latency_us / 1000:.1f} ms"),
+        *([("probabilities", ", ".join(f"{name}: {share:.4g}" for name, share in shares))] if p.probabilities else []),
+        *([("trace", p.trace)] if p.trace else []),
         (
             "label",
             "not known yet" if found.label is None else f"{found.label.value}  at {moment(found.label.at)} UTC",
