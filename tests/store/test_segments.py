@@ -74,7 +74,7 @@ class Compacting:
         self._log = log
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("find", "predictions", "rows", "labelled", "counts", "targets"):
+        if name in ("find", "predictions", "rows", "labelled", "counts", "targets", "unlabelled"):
             compact(self._log)
         return getattr(self._log, name)
 

@@ -25,7 +25,8 @@ class SourceLabels:
         self._seen: tuple[float, int] | None = None
 
     def collect(self, now: datetime) -> int:
-        """Record the labels of served keys that have none yet; returns how many. Only when the file has changed.
+        """Record the labels of served keys that have none yet; returns how many. Only when the file has changed, or
+        was not looked at before.
 
         Raises:
             DataError: the file cannot be read any more.
@@ -35,22 +36,15 @@ class SourceLabels:
             return 0
         status = locate(source, self._folder).stat()
         mark = (status.st_mtime, status.st_size)
-        first, changed = self._seen is None, mark != self._seen
-        self._seen = mark
-        if first or not changed:
-            return 0
+        changed, self._seen = mark != self._seen, mark
         log = self._store.predictions
-        waiting = {p.key for _, p in log.predictions(self._name, limit=1_000_000) if p.key is not None}
-        waiting -= {one.prediction.key for one in log.labelled(self._name, limit=None)}
-        if not waiting:
+        if not changed or not log.predictions(self._name, limit=1):
             return 0
         frame = read(source, self._folder, lambda function: function())
         known = frame.filter(frame[source.label].is_not_null()).select(source.key, source.label)
-        labels = [
-            Label(loop=self._name, at=now, value=plain(value), key=str(key))
-            for key, value in known.iter_rows()
-            if str(key) in waiting
-        ]
+        values = {str(key): plain(value) for key, value in known.iter_rows()}
+        waiting = log.unlabelled(self._name, list(values))
+        labels = [Label(loop=self._name, at=now, value=values[key], key=key) for key in values if key in waiting]
         for start in range(0, len(labels), 10_000):
             log.label(labels[start : start + 10_000])
         return len(labels)

@@ -292,6 +292,10 @@ class PredictionLog(Protocol):
         """The predictions that labels would belong to; None for one that has none yet, or no longer."""
         ...
 
+    def unlabelled(self, loop: str, keys: Sequence[str]) -> set[str]:
+        """Those of the keys whose newest prediction has no label yet."""
+        ...
+
     def find(self, prediction: str) -> tuple[Prediction, Label | None]:
         """One prediction by id, with its label if known.
 

@@ -573,6 +573,17 @@ class PredictionLogContract:
         assert log.targets([]) == []
         assert log.labelled("churn") == []
 
+    def test_keys_whose_newest_prediction_waits_for_its_label_are_told(self, log: PredictionLog) -> None:
+        log.append([_prediction("a"), _prediction("b"), _prediction("c", None, error="no")])
+        log.append([_prediction("d", loop="other"), *(_prediction(f"many-{number}") for number in range(1200))])
+        log.label([_label("a", 1), _label("b", 1), _label("many-7", 1), _label("early", 1)])
+        log.append([_prediction("b")])
+        many = {f"many-{number}" for number in range(1200)}
+        keys = ["a", "b", "c", "d", "z", "", *many]
+        assert log.unlabelled("churn", keys) == {"b", *many} - {"many-7"}
+        assert log.unlabelled("other", keys) == {"d"}
+        assert log.unlabelled("churn", []) == set()
+
     def test_labelled_is_narrowed_by_version_time_and_limit(self, log: PredictionLog) -> None:
         log.append([_prediction(str(number), version=number % 2) for number in range(6)])
         log.label([_label(str(number), number, at=START + timedelta(hours=number)) for number in range(6)])

@@ -22,6 +22,7 @@ from noria.store.segments.rows import predictions_of
 from noria.store.segments.writer import Block, SegmentWriter
 from noria.store.sql.database import Connection, Database
 from noria.store.sql.ledger import cell, sought
+from noria.store.sql.predictions import unlabelled
 
 __all__ = ["FolderPredictions", "table_folder"]
 
@@ -135,6 +136,12 @@ class FolderPredictions:
                 for loop in {label.loop for label in labels}
             }
         return [found[loop].get(at) if at is not None else None for loop, at in places]
+
+    def unlabelled(self, loop: str, keys: Sequence[str]) -> set[str]:
+        """Those of the keys whose newest prediction has no label yet."""
+        self.index()
+        with self.database.read() as connection:
+            return unlabelled(connection, "keys", loop, keys)
 
     def find(self, prediction: str) -> tuple[Prediction, Label | None]:
         """One prediction by id, with its label if known."""

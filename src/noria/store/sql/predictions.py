@@ -30,6 +30,9 @@ _APPEND = """
 INSERT INTO predictions (id, loop, key, version, at, failed, body) VALUES (?, ?, ?, ?, ?, ?, ?)"""
 
 
+_TOGETHER = 500  # keys asked for at once
+
+
 def _target(connection: Connection, label: Label) -> int | None:
     """The prediction a label belongs to: the one with its id, else the newest with its key."""
     if label.prediction is not None:
@@ -42,6 +45,27 @@ def _target(connection: Connection, label: Label) -> int | None:
         values = (label.loop, label.key or "")
     row = connection.execute(sql, values).fetchone()
     return row[0] if row else None
+
+
+def unlabelled(connection: Connection, table: str, loop: str, keys: Sequence[str], more: str = "") -> set[str]:
+    """Those of the keys whose newest row in a table has no label yet."""
+    found: set[str] = set()
+    for start in range(0, len(keys), _TOGETHER):
+        some = keys[start : start + _TOGETHER]
+        newest = connection.execute(
+            f"SELECT key, MAX(sequence) FROM {table} WHERE loop = ? {more} AND key IN ({', '.join('?' * len(some))}) "
+            "GROUP BY key",
+            [loop, *some],
+        ).fetchall()
+        if not newest:
+            continue
+        known = connection.execute(
+            f"SELECT target FROM labels WHERE loop = ? AND target IN ({', '.join('?' * len(newest))})",
+            [loop, *(sequence for _, sequence in newest)],
+        ).fetchall()
+        labelled = {target for (target,) in known}
+        found.update(key for key, sequence in newest if sequence not in labelled)
+    return found
 
 
 def _insert(connection: Connection, label: Label, target: int | None) -> None:
@@ -140,6 +164,11 @@ class SqlPredictionLog:
                 ).fetchone()
                 found.append(_PREDICTION.decode(row[0]) if row else None)
         return found
+
+    def unlabelled(self, loop: str, keys: Sequence[str]) -> set[str]:
+        """Those of the keys whose newest prediction has no label yet."""
+        with self._database.read() as connection:
+            return unlabelled(connection, "predictions", loop, keys, "AND failed = 0")
 
     def find(self, prediction: str) -> tuple[Prediction, Label | None]:
         """One prediction by id, with its label if known."""
