@@ -312,6 +312,21 @@ def test_a_shadow_takes_no_labels_and_no_place(log: FolderPredictions) -> None:
         compact(log)
 
 
+def test_of_many_labels_that_wait_those_are_met_whose_prediction_came(log: FolderPredictions) -> None:
+    writer = log.writer("churn")
+    first = writer.append(block(2, seed=0))
+    coming = f"{first[:22]}{2:010x}"
+    waiting = [Label("churn", AT, 0, key=f"{seed}-0") for seed in range(1, 3000)]
+    waiting += [Label("churn", AT, 5, prediction=f"{first[:22]}{number:010x}") for number in range(2, 1500)]
+    assert log.label([*waiting, Label("churn", AT, 1, key="7-0")]).matched == 0
+    by_id, by_key = writer.append(block(1, seed=9000)), writer.append(block(1, seed=7))
+    assert by_id == coming
+    found = {one.prediction.id: one.value for one in log.labelled("churn")}
+    assert found == {by_id: 5, by_key: 1}, "of three labels the last"
+    log.label([Label("churn", AT, 0, key="7-0")])
+    assert {one.prediction.id: one.value for one in log.labelled("churn")} == {by_id: 5, by_key: 0}
+
+
 def test_what_was_rolled_over_gets_to_the_disk_too(tmp_path: Path) -> None:
     writer = SegmentWriter(tmp_path / "segments", "churn", roll_bytes=500)
     for number in range(10):

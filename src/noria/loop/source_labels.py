@@ -25,8 +25,9 @@ class SourceLabels:
         self._seen: tuple[float, int] | None = None
 
     def collect(self, now: datetime) -> int:
-        """Record the labels of served keys that have none yet; returns how many. Only when the file has changed, or
-        was not looked at before.
+        """Record the labels of served keys that have none yet; returns how many.
+
+        Looks only at a file that has changed, or was not looked at before.
 
         Raises:
             DataError: the file cannot be read any more.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -15,6 +16,8 @@ from noria.store.sql.ledger import cell
 __all__ = ["Indexer", "insert_label", "sequence_of", "target_of"]
 
 CHUNK_ROWS = 4096
+_FEW = 1000  # labels that wait are looked through one by one; of more, those are looked for that may be met
+_TOGETHER = 500
 _ENCODER = msgspec.json.Encoder()
 _LABEL = msgspec.json.Decoder(Label)
 
@@ -107,8 +110,7 @@ class Indexer:
     @staticmethod
     def _meet_waiting(connection: Connection, segment: Segment, loop: str, first: int, found: list[Found]) -> None:
         """Join labels that came before their prediction; they take a new place in the order of arrival."""
-        sql = "SELECT sequence, body, key, prediction FROM labels WHERE loop = ? AND target IS NULL ORDER BY sequence"
-        waiting = connection.execute(sql, (loop,)).fetchall()
+        waiting = _waiting(connection, loop, "ORDER BY sequence LIMIT ?", [_FEW + 1])
         if not waiting:
             return
         by_key: dict[str, int] = {}
@@ -123,11 +125,26 @@ class Indexer:
                 for at, made in enumerate(block.ids or ids_of(f"{segment.name}{one.row:010x}", block.rows)):
                     by_id[made] = sequence + at
             sequence += block.rows
+        if len(waiting) > _FEW:
+            waiting = []
+            for column, names in (("key", [*by_key]), ("prediction", [*by_id])):
+                for start in range(0, len(names), _TOGETHER):
+                    some = names[start : start + _TOGETHER]
+                    waiting += _waiting(connection, loop, f"AND {column} IN ({', '.join('?' * len(some))})", some)
+            waiting.sort()
         for number, body, key, prediction in waiting:
-            target = by_id.get(prediction) if prediction is not None else by_key.get(key)
+            target = by_id.get(prediction) if prediction is not None else by_key.get(key or "")
             if target is not None:
                 connection.execute("DELETE FROM labels WHERE sequence = ?", (number,))
                 insert_label(connection, _LABEL.decode(body), target)
+
+
+def _waiting(
+    connection: Connection, loop: str, more: str, values: Sequence[object]
+) -> list[tuple[int, bytes, str | None, str | None]]:
+    """Labels without a prediction: sequence, body, key and prediction of each."""
+    sql = f"SELECT sequence, body, key, prediction FROM labels WHERE loop = ? AND target IS NULL {more}"
+    return connection.execute(sql, [loop, *values]).fetchall()
 
 
 def _extend_unlabelled(connection: Connection, loop: str, first: int, rows: int) -> None:
