@@ -287,12 +287,17 @@ def test_what_is_old_is_removed_with_its_labels(log: FolderPredictions) -> None:
     writer.close()
     log.label([Label("churn", later, 0, key="52-0")])
     compact(log)
+    log.label([Label("churn", at, 1, key=key) for at, key in ((AT, "60-0"), (later, "61-0"))])
+    assert retain(log, before=AT + timedelta(days=1), dry_run=True) == 10
     assert retain(log, before=AT + timedelta(days=1)) == 10
+    for seed in (60, 61):
+        new.append(log.writer("churn").append(block(seed=seed)))
     assert [made.id for _, made in log.predictions("churn")] == new
     with pytest.raises(NotFound):
         log.find(old[0])
-    assert [one.value for one in log.labelled("churn")] == [0]
-    assert retain(log, max_bytes=0) == 10
+    assert [one.value for one in log.labelled("churn")] == [0, 1], "the label that waited too long is gone"
+    compact(log)
+    assert retain(log, max_bytes=0) == 12
     assert log.predictions("churn") == []
 
 

@@ -23,6 +23,7 @@ from noria.store.files import store_error
 from noria.store.segments.delta import commit, last_commit
 from noria.store.segments.log import FolderPredictions, table_folder
 from noria.store.sql.database import Connection
+from noria.store.sql.ledger import cell
 
 if TYPE_CHECKING:
     import polars as pl
@@ -332,6 +333,8 @@ def retain(
 ) -> int:
     """Remove what is older than is to be kept, whole files at a time, oldest first; returns the rows removed.
 
+    Labels go with their predictions, and those that came before ``before`` and met none.
+
     Args:
         log: the prediction log; what is not compacted yet is kept.
         before: remove files whose newest prediction is older.
@@ -366,9 +369,11 @@ def retain(
                 connection.execute("DELETE FROM keys WHERE loop = ? AND sequence BETWEEN ? AND ?", (loop, first, last))
                 connection.execute("DELETE FROM ids WHERE loop = ? AND sequence BETWEEN ? AND ?", (loop, first, last))
                 connection.execute("DELETE FROM labels WHERE loop = ? AND target BETWEEN ? AND ?", (loop, first, last))
+            if before is not None:
+                connection.execute("DELETE FROM labels WHERE target IS NULL AND at < ?", (cell(before),))
 
         removed = sum(file[2] for file in chosen)
-        if chosen and not dry_run:
+        if (chosen or before is not None) and not dry_run:
             log.database.write(change)
             for loop in {file[0] for file in chosen}:
                 _publish(log, loop)
