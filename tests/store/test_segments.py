@@ -262,6 +262,29 @@ def test_other_engines_read_the_table(log: FolderPredictions) -> None:
     assert deltalake.DeltaTable(folder).version() == 1
 
 
+def test_what_fails_for_one_loop_keeps_no_other_from_its_table(
+    log: FolderPredictions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for loop in ("a", "b", "c"):
+        written(log, loop, 3)
+    write = compaction._write
+
+    def failing(log: FolderPredictions, loop: str, frame: pl.DataFrame) -> Any:
+        if loop == "b":
+            raise OSError(28, "No space left on device")
+        return write(log, loop, frame)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(compaction, "_write", failing)
+        with pytest.raises(StoreError):
+            compact(log)
+    assert [(table_folder(log.folder, loop) / "_delta_log").is_dir() for loop in ("a", "b", "c")] == [True, False, True]
+    assert [len(log.predictions(loop)) for loop in ("a", "b", "c")] == [3, 3, 3]
+    compact(log)
+    assert (table_folder(log.folder, "b") / "_delta_log").is_dir()
+    assert len(log.predictions("b")) == 3
+
+
 def test_small_files_become_one(log: FolderPredictions) -> None:
     ids: list[str] = []
     for _ in range(12):

@@ -68,7 +68,8 @@ def compact(log: FolderPredictions, *, min_rows: int = 1) -> Compacted:
         min_rows: a loop with fewer rows outside its table is left for later.
 
     Raises:
-        StoreError: the disk is full or cannot be written; nothing is lost.
+        StoreError: the disk is full or cannot be written; nothing is lost. What fails for one loop is raised when
+            the others are done.
     """
     done = Compacted()
     with _alone(log.folder) as alone:
@@ -77,17 +78,25 @@ def compact(log: FolderPredictions, *, min_rows: int = 1) -> Compacted:
         log.index()
         with log.database.read() as connection:
             loops = [row[0] for row in connection.execute("SELECT loop FROM counters ORDER BY loop").fetchall()]
-        try:
-            for loop in loops:
+        problems: list[Exception] = []
+        for loop in loops:
+            try:
                 while _chunks_to_file(log, loop, min_rows, done):
                     pass
                 while _merge(log, loop, done):
                     pass
                 _publish(log, loop)
                 _sweep(log, loop)
+            except Exception as error:  # noqa: BLE001 - raised below: the other loops come first
+                problems.append(error)
+        try:
             _free(log, done)
         except OSError as error:
-            raise store_error(error, "compact the prediction log") from error
+            problems.append(error)
+        for problem in problems:
+            if isinstance(problem, OSError):
+                raise store_error(problem, "compact the prediction log") from problem
+            raise problem
     return done
 
 
