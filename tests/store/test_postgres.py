@@ -90,9 +90,8 @@ def test_several_processes_lose_and_double_nothing(url: str) -> None:
             subprocess.Popen([sys.executable, "-c", WRITER, url, str(part), info.id], stderr=subprocess.PIPE)
             for part in range(3)
         ]
-        for writer in writers:
-            _, said = writer.communicate(timeout=120)
-            assert writer.returncode == 0, said.decode()
+        said = [writer.communicate(timeout=120)[1].decode() for writer in writers]
+        assert [writer.returncode for writer in writers] == [0, 0, 0], said
         with tracking.read() as reader:
             assert {point.step for point in reader.history(info.id, "m")} == set(range(300))
             assert sorted(one.id for one in reader.experiments(["active"])) == list(range(31))

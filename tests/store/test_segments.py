@@ -313,8 +313,9 @@ def test_what_is_old_is_removed_with_its_labels(log: FolderPredictions) -> None:
     log.label([Label("churn", at, 1, key=key) for at, key in ((AT, "60-0"), (later, "61-0"))])
     assert retain(log, before=AT + timedelta(days=1), dry_run=True) == 10
     assert retain(log, before=AT + timedelta(days=1)) == 10
-    for seed in (60, 61):
-        new.append(log.writer("churn").append(block(seed=seed)))
+    writer = log.writer("churn")
+    new += [writer.append(block(seed=seed)) for seed in (60, 61)]
+    writer.close()
     assert [made.id for _, made in log.predictions("churn")] == new
     with pytest.raises(NotFound):
         log.find(old[0])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -29,12 +30,18 @@ __all__ = ["Database", "translate"]
 T = TypeVar("T")
 
 _GROUP = 256
-_TRIES = 3
+_TRIES = 5
+_PAUSE_SECONDS = 0.02  # before another try, twice as long before each further one
 _CONNECT_SECONDS = 10
 _READERS = 8
 _READER_SECONDS = 30.0
 _GIVE_WAY = "20ms"  # so long a group waits for rows of another
-_AGAIN = (errors.SerializationFailure, errors.DeadlockDetected, errors.LockNotAvailable)
+_AGAIN = (
+    errors.SerializationFailure,
+    errors.DeadlockDetected,
+    errors.LockNotAvailable,
+    errors.OutOfMemory,  # its room for locks is full: others will let go of theirs
+)
 
 
 class _Unknown(Exception):
@@ -76,8 +83,9 @@ def translate(error: psycopg.Error, url: str) -> StoreError:
         return StoreError(f"There is no database {name}; make it with createdb.")
     if "too many clients" in text or "remaining connection slots" in text:
         return StoreBusy(f"{name} has no connection left. Try again; raise its max_connections or run fewer workers.")
-    if isinstance(error, (*_AGAIN, errors.QueryCanceled, errors.OutOfMemory)):
-        return StoreBusy(f"{name} is too busy to take this now. Nothing was recorded; try again.")
+    if isinstance(error, (*_AGAIN, errors.QueryCanceled)):
+        why = type(error).__name__
+        return StoreBusy(f"{name} is too busy to take this now ({why}). Nothing was recorded; try again.")
     if isinstance(error, errors.ProgramLimitExceeded):
         return StoreError(f"{name} cannot hold so long a name. Nothing was recorded.")
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
@@ -279,6 +287,8 @@ class Database:
                 if not (left and (lost or isinstance(error, _AGAIN))):
                     self._fail(group, error)
                     break
+                if left < _TRIES - 1:  # the first time it is only another group's turn
+                    time.sleep(_PAUSE_SECONDS * 2 ** (_TRIES - 2 - left))
         return raw
 
     @staticmethod
