@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,9 +64,12 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from noria.flavors import Predictor, flavor_for
 from noria.flavors import sklearn as of_sklearn
 from noria.flavors.compile import compile_model, convert, work
+from noria.flavors.compile.bitvectors import quickest
 from noria.flavors.compile.convert import Subject
+from noria.flavors.compile.divide import divide
 from noria.flavors.compile.ensemble import EQUAL_OR_LESS, LESS, Ensemble, Tree
 from noria.flavors.compile.graph import Graph
+from noria.flavors.compile.opening import OpenGraph
 from noria.flavors.compile.rows import as_feed, as_frame
 from noria.loop.build import build
 from noria.loop.load import load
@@ -114,7 +118,20 @@ class Compiles:
         texts = [kind in (pl.String, pl.Categorical) for kind in rows.dtypes]
         names = [output.name for output in session.get_outputs()]
         feed = as_feed(rows, texts, matrix=self.compiled.matrix)
-        return dict(zip(names, session.run(names, feed), strict=True))
+        found = dict(zip(names, session.run(names, feed), strict=True))
+        if self.compiled.trees is not None:
+            same_by_tables(self.graph, self.blobs[self.compiled.trees], feed["x"])
+        return found
+
+
+def same_by_tables(graph: bytes, trees: bytes, x: NDArray[np.float64]) -> None:
+    """The trees by tables say what ONNX Runtime says, to the last bit, of these rows and of rows on the splits."""
+    opened = OpenGraph(graph, trees)
+    assert opened._tables is not None
+    for rows in (x, np.tile(x, (3, 1)), opened._tables.vectors.samples(700, x.shape[1])):
+        for one, other in zip(opened._whole({"x": rows}), opened._tables(rows), strict=True):
+            assert one.dtype == other.dtype
+            np.testing.assert_array_equal(one, other)
 
 
 def table(loader: Callable[..., Any], *, gaps: bool = False) -> tuple[pl.DataFrame, NDArray[Any]]:
@@ -613,9 +630,52 @@ def test_any_tree_is_walked_as_it_is_drawn(forest: list[Tree], data: st.DataObje
         ensemble.add(tree, place % 2)
     table = graph.take_matrix(["a", "b", "c"])
     sums = ensemble.into(graph, graph.matrix(table))
-    session = onnxruntime.InferenceSession(graph.finish({"y": (sums, TensorProto.DOUBLE, [None, 2])}))
+    made = graph.finish({"y": (sums, TensorProto.DOUBLE, [None, 2])})
+    session = onnxruntime.InferenceSession(made)
     expected = [[sum(walk(tree, row) for tree in forest[place::2]) for place in (0, 1)] for row in x]
     assert session.run(None, {"x": x})[0].tolist() == expected
+    parts = divide(made)
+    kinds = {tree.mode for tree in forest if tree.left[0] >= 0}
+    plain = not any(tree.members for tree in forest if tree.left[0] >= 0)
+    assert (parts is not None) == (plain and len(kinds) < 2)
+    if parts is not None:
+        same_by_tables(made, parts, x)
+
+
+@pytest.mark.parametrize(("leaves", "divided"), [(31, True), (33, True), (64, True), (65, False)])
+def test_trees_of_few_leaves_are_laid_out_as_tables(leaves: int, divided: bool) -> None:
+    rows, y = table(load_breast_cancer)
+    noise = np.random.default_rng(0).random(len(y)) < 0.5  # so that every tree grows as large as it may
+    model = HistGradientBoostingClassifier(max_iter=40, max_leaf_nodes=leaves, min_samples_leaf=2)
+    found = Compiles(model, rows, noise)
+    assert (found.compiled.trees is not None) == divided
+    found.run(rows)
+
+
+def test_tables_are_used_from_so_many_rows_on_as_they_are_quicker_for() -> None:
+    rows, y = table(load_breast_cancer)
+    found = Compiles(HistGradientBoostingClassifier(max_iter=100), rows, y)
+    assert found.compiled.trees is not None
+    opened = OpenGraph(found.graph, found.blobs[found.compiled.trees])
+    x = rows.to_numpy()
+    (whole,) = opened._whole({"x": x})
+    for least in (None, 1, 100, 1000):
+        opened.many = least
+        np.testing.assert_array_equal(opened.run({"x": x})[0], whole)
+    calls: list[int] = []
+
+    def slow(x: NDArray[np.float64]) -> list[NDArray[Any]]:
+        calls.append(len(x))
+        time.sleep(0.0005 * len(x))
+        return [x.sum(axis=1)]
+
+    def quick(x: NDArray[np.float64]) -> list[NDArray[Any]]:
+        return [x.sum(axis=1)]
+
+    assert quickest(slow, quick, x[:512]) == 32
+    assert quickest(quick, slow, x[:64]) is None
+    assert quickest(quick, lambda x: [x.sum(axis=1) + 1e-9], x[:64]) is None
+    assert calls
 
 
 MAKERS: list[Callable[[], Any]] = [
@@ -696,6 +756,7 @@ def test_equal_work_gives_the_equal_bundle(tmp_path: Path) -> None:
     assert re.match(r"Compiled: equal on 300 rows; .*; a row takes \d+ µs instead of", manifest.compiled.sentence)
     assert changed.compiled == manifest.compiled
     assert "compiled.onnx" in artifacts
+    assert ("compiled.trees" in artifacts) == (manifest.compiled.trees is not None)
 
 
 def test_compiling_twice_gives_the_same_bytes() -> None:

@@ -113,9 +113,9 @@ class _Pieces:
         self._scorer: Scorer | None = None
         self._engine: NativeEngine | None = None
         self.rows = 0
-        if fits(manifest) and manifest.compiled is not None and manifest.compiled.graph is not None:
+        if fits(manifest):
             try:
-                self._engine = NativeEngine(store.blobs.get(manifest.compiled.graph), manifest, self._layout)
+                self._engine = NativeEngine(store.blobs, manifest, self._layout)
             except ModelError:
                 self._engine = None  # its original answers the same
         if self._engine is None:

@@ -490,6 +490,8 @@ def _finish(work: Work, bundle: str, metrics: dict[str, float], train: str) -> B
     named["environment.txt"] = manifest.environment
     if manifest.compiled is not None and manifest.compiled.graph is not None:
         named["compiled.onnx"] = manifest.compiled.graph
+        if manifest.compiled.trees is not None:
+            named["compiled.trees"] = manifest.compiled.trees
     artifacts = [Artifact("bundle.json", bundle, len(packed))]
     artifacts += [Artifact(name, digest, len(store.blobs.get(digest))) for name, digest in named.items()]
     if diff:

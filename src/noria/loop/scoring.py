@@ -130,7 +130,8 @@ class Scorer:
         from noria.flavors.compile.session import Graph
 
         try:
-            return Graph(blobs.get(found.graph), found, self.manifest.signature)
+            trees = None if found.trees is None else blobs.get(found.trees)
+            return Graph(blobs.get(found.graph), trees, found, self.manifest.signature)
         except (ModelError, StoreError) as error:
             _log.warning("the model itself answers: %s", error)
             return None

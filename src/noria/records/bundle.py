@@ -65,6 +65,8 @@ class Compiled(msgspec.Struct, frozen=True):
 
     Attributes:
         graph: digest of the graph; None when there is none to use.
+        trees: digest of its trees laid out for many rows at a time (`noria.flavors.compile.bitvectors`); None where it
+            is not one ensemble of small trees.
         reason: one sentence for people: how equal it is, or why there is none.
         rows: rows compared.
         largest: largest difference found: of probabilities, or of numbers relative to themselves and to what is usual.
@@ -88,6 +90,7 @@ class Compiled(msgspec.Struct, frozen=True):
     original_row_us: float | None = None
     batch_row_us: float | None = None
     original_batch_row_us: float | None = None
+    trees: str | None = None
 
     @property
     def sentence(self) -> str:

@@ -76,7 +76,7 @@ def register(
 
 def _model_digest(run: Run) -> str:
     """One digest for the weights, as the bundle's manifest has it: the run's files less those beside them."""
-    beside = ("bundle.json", "compiled.onnx", "environment.txt", "git.diff")
+    beside = ("bundle.json", "compiled.onnx", "compiled.trees", "environment.txt", "git.diff")
     weights = {
         artifact.name: artifact.digest
         for artifact in run.artifacts

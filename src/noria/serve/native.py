@@ -12,15 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noria.errors import ModelError, RequestError
-from noria.flavors.compile.opening import open_graph
+from noria.flavors.compile.opening import OpenGraph
 from noria.records import MISSING_TEXT, BundleManifest
 from noria.serve.batch import Batch, Layout, problem_error
 from noria.serve.engine import Backlog, Scores, TooLate
+from noria.store.ports import Blobs
 
 __all__ = ["NativeEngine", "fits"]
 
-_PIECE = 1024
-"""Rows a call: what passes between a graph's operators stays in the processor's caches."""
 _TRIED = 64
 _INLINE_SECONDS = 0.002
 _MAX_WAITING = 256
@@ -39,34 +38,34 @@ class NativeEngine:
     """A graph that was found equal to its model.
 
     Args:
-        graph: the ONNX file.
-        manifest: whose model it is.
+        blobs: where the graph is.
+        manifest: whose model it is, one that `fits`.
         layout: how its batches are laid out.
 
     Raises:
         ModelError: ONNX Runtime is not there or cannot read the graph.
+        StoreError: the graph is missing or damaged.
     """
 
     native = True
 
-    def __init__(self, graph: bytes, manifest: BundleManifest, layout: Layout) -> None:
-        self._session = open_graph(graph)
-        assert manifest.compiled is not None
-        # The session's own method checks and copies for five microseconds what is known to be right here.
-        self._call = getattr(self._session, "_sess", self._session).run
+    def __init__(self, blobs: Blobs, manifest: BundleManifest, layout: Layout) -> None:
+        compiled = manifest.compiled
+        assert compiled is not None
+        assert compiled.graph is not None
+        trees = None if compiled.trees is None else blobs.get(compiled.trees)
+        self._graph = OpenGraph(blobs.get(compiled.graph), trees)
         self._layout = layout
         signature = manifest.signature
         self._classes = signature.classes
         self._features = tuple(name for name, _ in signature.features)
-        self._texts = {given.name: given.type == "tensor(string)" for given in self._session.get_inputs()}
-        self._matrix = manifest.compiled.matrix
+        self._texts = {name: kind == "tensor(string)" for name, kind in self._graph.inputs.items()}
+        self._matrix = compiled.matrix
         self._direct = self._matrix and self._features == layout.names
-        self._refused = np.array([name not in manifest.compiled.nulls for name in layout.names], dtype=bool)
+        self._refused = np.array([name not in compiled.nulls for name in layout.names], dtype=bool)
         self._refused_others = [
-            name for name in self._features if name not in layout.names and name not in manifest.compiled.nulls
+            name for name in self._features if name not in layout.names and name not in compiled.nulls
         ]
-        names = [output.name for output in self._session.get_outputs()]
-        self._outputs = [name for name in ("prediction", "probabilities") if name in names]
         self._row_seconds = 0.00005
         self._thread: ThreadPoolExecutor | None = None
         self.backlog = Backlog(manifest.loop_name, _MAX_WAITING)
@@ -118,25 +117,18 @@ class NativeEngine:
             ModelError: the graph failed.
             RequestError: it gave a number that is none.
         """
-        rows = batch.rows
+        rows, graph = batch.rows, self._graph
         started = time.perf_counter() if rows > 1 else 0.0
         feed = {"x": batch.matrix} if self._direct else self._feed(batch)
         try:
-            if rows <= _PIECE:
-                found = self._call(self._outputs, feed, None)
-            else:
-                pieces = [
-                    self._call(self._outputs, {name: x[at : at + _PIECE] for name, x in feed.items()}, None)
-                    for at in range(0, rows, _PIECE)
-                ]
-                found = [np.concatenate(piece) for piece in zip(*pieces, strict=True)]
+            found = graph.few(graph.outputs, feed, None) if rows == 1 else graph.run(feed)
         except Exception as error:
             if rows == 1:
                 raise _refused([0], 1) from error
             raise self._blame(batch, error) from error
         if rows > 1:
             self._row_seconds += 0.05 * ((time.perf_counter() - started) / rows - self._row_seconds)
-        return self._plain(dict(zip(self._outputs, found, strict=True)), rows)
+        return self._plain(dict(zip(graph.outputs, found, strict=True)), rows)
 
     def _blame(self, batch: Batch, error: Exception) -> RequestError | ModelError:
         """The rows the graph fails on even alone: their fault, as it takes its own sample."""
@@ -145,7 +137,7 @@ class NativeEngine:
             one = batch.take([row])
             feed = {"x": one.matrix} if self._direct else self._feed(one)
             try:
-                self._call(self._outputs, feed, None)
+                self._graph.run(feed)
             except Exception:  # noqa: BLE001 - whatever it says, the row is refused
                 wrong.append(row)
         if wrong:
@@ -199,7 +191,7 @@ class NativeEngine:
         if self._direct:
             for _ in range(3):
                 started = time.perf_counter()
-                self._session.run(self._outputs, {"x": rows})
+                self._graph.run({"x": rows})
                 self._row_seconds = (time.perf_counter() - started) / _TRIED
 
     async def stop(self) -> None:

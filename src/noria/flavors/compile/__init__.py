@@ -22,7 +22,7 @@ __all__ = ["COMPARED", "REVISION", "compile_model", "spread"]
 COMPARED = 2_000
 """Real rows on which a graph is compared with its model."""
 
-REVISION = 1
+REVISION = 2
 """Counts changes to what models are compiled to; kept graphs of older ones are made anew."""
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noria.flavors.compile.opening import open_graph
+from noria.flavors.compile.opening import OpenGraph
 from noria.flavors.compile.rows import as_feed
 from noria.records import MISSING_TEXT, Compiled, Signature
 
@@ -16,14 +16,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Graph"]
 
-_PIECE = 1024
-
 
 class Graph:
     """A graph, asked with feature rows.
 
     Args:
         graph: the ONNX file.
+        trees: see `OpenGraph`.
         compiled: what was found out about it.
         signature: of the model it stands for.
 
@@ -31,15 +30,13 @@ class Graph:
         ModelError: ONNX Runtime is not there or cannot read the graph.
     """
 
-    def __init__(self, graph: bytes, compiled: Compiled, signature: Signature) -> None:
-        self._session = open_graph(graph)
+    def __init__(self, graph: bytes, trees: bytes | None, compiled: Compiled, signature: Signature) -> None:
+        self._graph = OpenGraph(graph, trees)
         self._compiled = compiled
         names = [name for name, _ in signature.features]
-        kinds = {given.name: given.type for given in self._session.get_inputs()}
-        self._texts = [kinds.get(name) == "tensor(string)" for name in names]
+        self._texts = [self._graph.inputs.get(name) == "tensor(string)" for name in names]
         self._filled = [place for place, name in enumerate(names) if name not in compiled.nulls]
         self._names = names
-        self._outputs = [output.name for output in self._session.get_outputs()]
         self._labels = np.empty(len(signature.classes), dtype=object)
         self._labels[:] = signature.classes
 
@@ -53,13 +50,10 @@ class Graph:
             feed = as_feed(rows, self._texts, matrix=self._compiled.matrix)
             if self._gap(feed):
                 return None
-            pieces = [
-                self._session.run(self._outputs, {name: values[at : at + _PIECE] for name, values in feed.items()})
-                for at in range(0, rows.height, _PIECE)
-            ]
+            outputs = self._graph.run(feed)
         except Exception:  # noqa: BLE001 - a row that the model refuses; the model says it better
             return None
-        found = dict(zip(self._outputs, map(np.concatenate, zip(*pieces, strict=True)), strict=True))
+        found = dict(zip(self._graph.outputs, outputs, strict=True))
         shares, values = found.get("probabilities"), found.get("prediction")
         if shares is not None and not np.isfinite(shares).all():
             return None

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from noria.flavors.compile.compare import PIECE, Both, Differs, Findings, compare, microseconds
 from noria.flavors.compile.convert import Subject, convert
+from noria.flavors.compile.divide import divide
 from noria.flavors.compile.graph import NotCompiled
 from noria.flavors.compile.modules import is_module
 from noria.flavors.compile.rows import as_feed
@@ -37,8 +38,10 @@ def compile_and_compare(
         return Compiled(None, f"not compiled: {error}")
     except Differs as error:
         return Compiled(None, f"not used: {error}", tolerance=tolerance)
+    trees = divide(graph)
     return Compiled(
         graph=put(graph),
+        trees=None if trees is None else put(trees),
         reason=f"equal on {found.rows:,} rows; largest difference {found.largest:.0e}",
         rows=found.rows,
         largest=found.largest,

@@ -151,6 +151,8 @@ def _files(manifest: BundleManifest) -> list[tuple[str, str, str]]:
     files = [("model", name, digest) for name, digest in sorted(manifest.model.items())]
     if manifest.compiled is not None and manifest.compiled.graph is not None:
         files.append(("graph", "compiled.onnx", manifest.compiled.graph))
+        if manifest.compiled.trees is not None:
+            files.append(("graph", "compiled.trees", manifest.compiled.trees))
     files += [("code", name, digest) for name, digest in sorted(manifest.code.items())]
     return [*files, ("environment", "environment lock", manifest.environment)]
 
