@@ -11,7 +11,7 @@ from noria.errors import MissingExtra, NotFound
 
 
 def test_every_flavor_in_the_table_loads() -> None:
-    assert plugins("flavor")[:4] == ["sklearn", "lightgbm", "xgboost", "onnx"]
+    assert plugins("flavor")[:4] == ["sklearn", "lightgbm", "xgboost", "torch"]
     for name in plugins("flavor"):
         module = load_plugin("flavor", name)
         assert {"matches", "save", "load"} <= set(dir(module))

@@ -459,30 +459,6 @@ def test_models_that_are_onnx_already() -> None:
     assert found.run(rows)["prediction"].shape == (rows.height,)
 
 
-def test_torch_modules() -> None:
-    torch = pytest.importorskip("torch")
-    rows, _ = table(load_wine)
-    net = torch.nn.Sequential(torch.nn.Linear(13, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
-
-    class Net:
-        classes = (0, 1, 2)
-
-        def predict(self, x: Any) -> NDArray[Any]:
-            return np.asarray(self.probabilities(x).argmax(axis=1))
-
-        def probabilities(self, x: Any) -> NDArray[np.float64]:
-            with torch.no_grad():
-                found = torch.softmax(net(torch.tensor(np.asarray(x), dtype=torch.float32)), 1)
-            return np.asarray(found.numpy(), dtype=np.float64)
-
-        def unwrap(self) -> Any:
-            return net
-
-    features = [(name, "Float64") for name in rows.columns]
-    compiled = compile_model("torch", Net(), features, "ndarray", rows, put=lambda _: "graph")
-    assert compiled.graph is not None, compiled.reason
-
-
 @pytest.mark.parametrize(
     ("model", "reason"),
     [

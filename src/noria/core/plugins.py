@@ -16,6 +16,7 @@ _BUILT_IN: dict[tuple[str, str], tuple[str, str, str]] = {
     ("flavor", "sklearn"): ("noria.flavors.sklearn", "scikit-learn", ""),
     ("flavor", "lightgbm"): ("noria.flavors.lightgbm", "lightgbm", "lightgbm"),
     ("flavor", "xgboost"): ("noria.flavors.xgboost", "xgboost", "xgboost"),
+    ("flavor", "torch"): ("noria.flavors.torch", "onnx", ""),
     ("flavor", "onnx"): ("noria.flavors.onnx", "onnxruntime", ""),
 }
 

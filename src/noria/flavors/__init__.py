@@ -17,7 +17,7 @@ from noria.errors import ModelError
 
 __all__ = ["Flavor", "Predictor", "flavor_for"]
 
-_LIBRARIES = ("sklearn", "lightgbm", "xgboost", "onnx")
+_LIBRARIES = ("sklearn", "lightgbm", "xgboost", "torch", "onnx")
 
 
 class Predictor(Protocol):
@@ -78,5 +78,5 @@ def flavor_for(model: Any) -> tuple[str, Flavor]:
     kind = f"{type(model).__module__}.{type(model).__qualname__}"
     raise ModelError(
         f"What train returned, a {kind}, cannot be saved safely. Return a scikit-learn estimator or "
-        "pipeline, a LightGBM or XGBoost model, or an ONNX model (its bytes or ModelProto)."
+        "pipeline, a LightGBM or XGBoost model, a PyTorch module, or an ONNX model (its bytes or ModelProto)."
     )

@@ -63,7 +63,7 @@ def compile_model(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model: Any = source if flavor == "onnx" else predictor.unwrap()
+            model: Any = predictor.unwrap() if source is None else source
             subject = Subject(flavor, model, tuple(features), frame, predictor.classes)
             return compile_and_compare(subject, predictor, rows, put)
     except Exception as error:  # noqa: BLE001 - a turn does not fail for want of a graph

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto
 
-from noria.flavors.compile import modules
 from noria.flavors.compile.graph import Graph, NotCompiled, Table
 from noria.flavors.compile.lightgbm_trees import light
 from noria.flavors.compile.links import Answer
@@ -91,13 +90,12 @@ def _holds_single(model: Any) -> bool:
     return False
 
 
-def convert(subject: Subject, *, label: bool, ending: str = "as it is") -> bytes:
+def convert(subject: Subject, *, label: bool) -> bytes:
     """The graph of a model.
 
     Args:
         subject: the model.
         label: whether the predicted label must be given beside the probabilities.
-        ending: see `modules.module`.
 
     Raises:
         NotCompiled: there is none; says why.
@@ -105,7 +103,7 @@ def convert(subject: Subject, *, label: bool, ending: str = "as it is") -> bytes
     graph = Graph()
     names = subject.names
     table = graph.take_matrix(names) if subject.is_matrix else graph.take_columns(names, subject.texts)
-    found = _answer(graph, subject, _narrowed(graph, table, subject), ending)
+    found = _answer(graph, subject, _narrowed(graph, table, subject))
     outputs: dict[str, tuple[str, int, list[int | None]]] = {}
     if found.number is not None:
         number = graph.add("Reshape", found.number, np.array([-1]))
@@ -157,13 +155,11 @@ def _label(graph: Graph, found: Answer) -> tuple[str, int, list[int | None]]:
     return graph.add("Gather", classes, place, axis=0), kind, [None]
 
 
-def _answer(graph: Graph, subject: Subject, table: Table, ending: str) -> Answer:
+def _answer(graph: Graph, subject: Subject, table: Table) -> Answer:
     model, classes = subject.model, subject.classes
     known = None if classes is None else np.asarray(classes)
-    if subject.flavor == "onnx":
+    if isinstance(model, bytes):
         return ready_made(graph, model, table, classes)
-    if modules.is_module(model):
-        return modules.module(graph, model, table, classes, ending)
     kind = f"{type(model).__module__.split('.')[0]}.{type(model).__name__}"
     if kind == "lightgbm.Booster":
         return light(graph, model, table, known, whole=subject.is_whole)

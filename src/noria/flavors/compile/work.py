@@ -12,7 +12,6 @@ from noria.flavors.compile.compare import PIECE, Both, Differs, Findings, compar
 from noria.flavors.compile.convert import Subject, convert
 from noria.flavors.compile.divide import divide
 from noria.flavors.compile.graph import NotCompiled
-from noria.flavors.compile.modules import is_module
 from noria.flavors.compile.rows import as_feed
 from noria.records import Compiled
 
@@ -55,18 +54,15 @@ def compile_and_compare(
 def _first_equal(subject: Subject, predictor: Predictor, rows: pl.DataFrame) -> tuple[bytes, Both, Findings]:
     """The first way of compiling it that gives the model's answers."""
     first: Differs | None = None
-    for ending in ("as it is", "softmax", "sigmoid") if is_module(subject.model) else ("as it is",):
-        for label in (False, True):
-            graph = convert(subject, label=label, ending=ending)
-            both = Both(
-                predictor, _runner(graph), subject.frame, subject.texts, subject.is_matrix, subject.classes or ()
-            )
-            try:
-                return graph, both, compare(both, rows, subject.tolerance)
-            except Differs as error:
-                first = first or error
-                if not error.labels:
-                    break
+    for label in (False, True):
+        graph = convert(subject, label=label)
+        both = Both(predictor, _runner(graph), subject.frame, subject.texts, subject.is_matrix, subject.classes or ())
+        try:
+            return graph, both, compare(both, rows, subject.tolerance)
+        except Differs as error:
+            first = first or error
+            if not error.labels:
+                break
     assert first is not None
     raise first
 
