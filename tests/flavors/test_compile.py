@@ -628,6 +628,18 @@ def test_trees_of_few_leaves_are_laid_out_as_tables(leaves: int, divided: bool) 
     found.run(rows)
 
 
+def test_trees_behind_features_that_are_made_of_others_are_laid_out_too() -> None:
+    draw = np.random.default_rng(0)
+    rows = pl.DataFrame({"a": draw.normal(size=300), "b": draw.integers(0, 9, 300), "c": draw.integers(0, 9, 300)})
+    y = rows["a"].to_numpy() + rows["b"].to_numpy() % 3 > 1
+    encoded = make_column_transformer(
+        (OneHotEncoder(handle_unknown="ignore", sparse_output=False), ["b", "c"]), remainder="passthrough"
+    )
+    found = Compiles(make_pipeline(encoded, HistGradientBoostingClassifier(max_iter=40)), rows, y)
+    assert found.compiled.trees is not None, found.compiled.reason
+    found.run(rows)
+
+
 def test_tables_are_used_from_so_many_rows_on_as_they_are_quicker_for() -> None:
     rows, y = table(load_breast_cancer)
     found = Compiles(HistGradientBoostingClassifier(max_iter=100), rows, y)

@@ -111,7 +111,7 @@ def test_wheel_is_seen_and_its_stages_lead_on(site: Site) -> None:
     assert box["width"] > 300
     assert page.locator(".stage a").count() == 7
     page.locator(".stage a", has_text="Monitor").click()
-    assert page.url.endswith("/monitoring")
+    page.wait_for_url("**/monitoring")
     page.context.close()
 
 
@@ -174,6 +174,7 @@ def test_ticked_runs_are_compared(site: Site) -> None:
     for box in page.locator("input[type=checkbox]").all()[:2]:
         box.check()
     page.get_by_role("button", name="Compare").click()
+    page.wait_for_selector("table.compare thead a")
     assert page.locator("table.compare thead a").count() == 2
     page.context.close()
 

@@ -199,10 +199,17 @@ class Bitvectors:
         return places
 
     def samples(self, rows: int, width: int) -> NDArray[np.float64]:
-        """Rows that take any way through the trees: on the splits, beside them, and missing."""
+        """Rows that take any way through the trees: on the splits, beside them, and missing.
+
+        Args:
+            rows: how many.
+            width: features of a row; where more are made of them before the trees, the first are taken for those.
+        """
         draw = np.random.default_rng(0)
         found = np.zeros((rows, width))
         for one, splits in zip(self._features, self.splits, strict=True):
+            if one >= width:
+                break
             values = draw.choice(splits, rows)
             beside = np.nextafter(values, draw.choice([-np.inf, np.inf], rows))
             values = np.where(draw.random(rows) < 0.5, values, beside)
