@@ -53,6 +53,7 @@ class Ensemble:
         self._outputs = outputs
         self._nodes = self._leaves = 0
         self._roots: list[int] = []
+        self._first: dict[int, int] = {}  # an output's first tree, by its place among those kept
         self._members: list[float] = []
         self._parts: dict[str, list[NDArray[Any]]] = {}
 
@@ -79,6 +80,7 @@ class Ensemble:
             if int(node) in tree.members:
                 modes[node], splits[node] = MEMBER, np.nan
                 self._members += [*(tree.members[int(node)] or _NONE), np.nan]
+        self._first.setdefault(output, len(self._roots))
         self._roots.append(int(place[0]))
         self._keep("feature", np.asarray(tree.feature)[inner])
         self._keep("mode", modes[inner])
@@ -101,6 +103,10 @@ class Ensemble:
         if not self._roots:  # the operator wants a node
             one, none = np.array([1, -1, -1]), np.zeros(3)
             self.add(Tree(np.zeros(3, dtype=int), none, one, one + (one > 0), np.ones(3, dtype=bool), none))
+        base, weights = self.base.copy(), self._parts["weight"]
+        for output, tree in self._first.items():  # where the libraries begin too, and an operator less
+            weights[tree] = weights[tree] + base[output]
+            base[output] = 0.0
         part = {name: np.concatenate(values) for name, values in self._parts.items()}
         extra = {}
         if self._members:
@@ -127,7 +133,7 @@ class Ensemble:
             leaf_weights=_tensor("weights", part["weight"]),
             **extra,
         )
-        return graph.add("Add", raw, self.base.reshape(1, -1)) if self.base.any() else raw
+        return graph.add("Add", raw, base.reshape(1, -1)) if base.any() else raw
 
 
 def _tensor(name: str, values: NDArray[np.float64]) -> Any:
