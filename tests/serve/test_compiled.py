@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import math
 import time
 import zlib
 from typing import Any
@@ -166,6 +167,50 @@ def test_infinity_and_missing_values_in_binary_data(compiled: Served) -> None:
         assert said in reply.body["error"]
     body, headers = binary(np.array([[0.5, 1, np.nan]]), "FP64")
     assert compiled.request("POST", "/v2/models/numbers/infer", body, **headers).status == 200
+
+
+def test_nan_as_python_writes_it_is_a_missing_value_on_every_wire(
+    compiled: Served, expected: tuple[list[Any], list[list[float]]]
+) -> None:
+    rows = [[math.nan if value is None else value for value in row] for row in ROWS]
+    records = [dict(zip("abc", row, strict=True)) for row in rows]
+    split = {"dataframe_split": {"columns": ["a", "b", "c"], "data": rows}}
+    lines = "\n".join(map(json.dumps, records)).encode()
+    assert compiled.post("/v2/models/numbers/infer", matrix(rows)).body["outputs"][0]["data"] == expected[0]
+    assert compiled.post("/invocations", split).body["predictions"] == expected[0]
+    assert [one["prediction"] for one in compiled.post("/predict/numbers", records).body["predictions"]] == expected[0]
+    reply = compiled.request_raw("POST", "/predict/numbers", lines, **{"Content-Type": "application/x-ndjson"})
+    assert [json.loads(line)["prediction"] for line in reply.body.splitlines()] == expected[0]
+    rows[0][0] = math.nan
+    refused = compiled.post("/v2/models/numbers/infer", matrix(rows))
+    assert (refused.status, refused.body["details"][0]["field"]) == (422, "a")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"a": 1, "b": 2, "c": 3}\n\n\n{"a": 1', "Line 4 is not JSON"),
+        (b'\n{"a": 1, "b": 2, "c": 3}\n7', "Line 3 is not a JSON object"),
+        (b'{"a": 1, "b": 2, "c": 3}, {"a": 1, "b": 2\n"c": 3}', "Line 1 is not JSON"),
+    ],
+)
+def test_a_line_that_is_no_record_is_named_by_its_number(compiled: Served, body: bytes, said: str) -> None:
+    reply = compiled.request("POST", "/predict/numbers", body, **{"Content-Type": "application/x-ndjson"})
+    assert reply.status == 400
+    assert said in reply.body["error"]
+
+
+@pytest.mark.parametrize(
+    ("row", "same"),
+    [("0.25,3,0.5", True), (" 2.5e-1,+3.0, .5 ", True), ("0.25,3e0,0.5", True)]
+    + [(row, False) for row in ("0.2_5,3,0.5", "\u0663,3,0.5", "0x1,3,0.5", "1,3.5,0.5", "1,3_0,0.5", "inf,3,0.5")],
+)
+def test_a_csv_field_is_a_number_or_named(compiled: Served, row: str, same: bool) -> None:
+    reply = compiled.request("POST", "/invocations", f"a,b,c\n{row}\n".encode(), **{"Content-Type": "text/csv"})
+    if same:
+        assert reply.body == compiled.post("/invocations", {"inputs": ROWS[:1]}).body
+    else:
+        assert (reply.status, reply.body["details"][0]["record"]) == (422, 0)
 
 
 @pytest.mark.parametrize(

@@ -137,12 +137,12 @@ class DataPlane:
         except Exception as error:  # noqa: BLE001 - the edge: a fault of ours must not reach the client as a trace
             return self._refuse(request, error)
         if isinstance(found, Reply):
-            return found if b"accept-encoding" not in headers else compressed(found, headers)
+            return found if b"accept-encoding" not in headers else compressed(found, request)
         return self._awaited(request, found)
 
     async def _awaited(self, request: Request, found: Awaitable[Reply]) -> Reply:
         try:
-            return compressed(await found, request.headers)
+            return compressed(await found, request)
         except Exception as error:  # noqa: BLE001 - as in handle
             return self._refuse(request, error)
 
@@ -211,7 +211,7 @@ class DataPlane:
             case [""] if self._alone:
                 self._may(request, "GET", None)
                 return json_reply(200, {"name": "noria", "version": _version_text(), "models": self.plane.loops()})
-        raise NotFound(f"There is nothing at {request.path[:200].decode('latin-1')}.")
+        raise _nothing_at(request)
 
     def _may(self, request: Request, method: str, model: str | None) -> str:
         """Refuse a wrong method and a missing key; the name of the key that opened."""
@@ -273,18 +273,20 @@ class DataPlane:
             case ["repository", "models", model, ("load" | "unload") as verb]:
                 self._may(request, "POST", None)
                 return self._change(model, verb, request.body)
-        raise NotFound(f"There is nothing at /v2/{'/'.join(rest)[:160]}.")
+        raise _nothing_at(request)
 
     def _model(self, model: str, rest: list[str], request: Request) -> Found:
         version = None
         if rest[:1] == ["versions"] and len(rest) >= 2:
             version, rest = version_of(rest[1]), rest[2:]
         if rest == ["infer"]:
-            need(request, "POST")
+            self._may(request, "POST", model)
             self.plane.served(model, version)
             if len(self._paths) < 1000:
                 self._paths[request.path] = (model, version)
             return self._infer(model, version, request)
+        if rest not in ([], ["ready"], ["config"], ["stats"]):
+            raise _nothing_at(request)
         self._may(request, "GET", model)
         if rest == ["ready"]:
             try:
@@ -298,9 +300,7 @@ class DataPlane:
             return json_reply(200, oip.metadata(model, versions, manifest))
         if rest == ["config"]:
             return json_reply(200, _config(model, oip.metadata(model, versions, manifest)))
-        if rest == ["stats"]:
-            return json_reply(200, {"model_stats": self._stats(model, version)})
-        raise NotFound(f"There is nothing at /v2/models/{model[:80]}/{'/'.join(rest)[:80]}.")
+        return json_reply(200, {"model_stats": self._stats(model, version)})
 
     def _infer(self, model: str, version: int | None, request: Request) -> Found:
         if not self.keys.open:
@@ -574,6 +574,11 @@ class DataPlane:
         )
         found = self._asked(model, None, batch, request, _scored)
         return found if isinstance(found, Reply) else await found
+
+
+def _nothing_at(request: Request) -> NotFound:
+    # Without its first slash, so that it is not taken for a folder of this machine and cut out.
+    return NotFound(f"There is nothing at {request.path[1:200].decode('latin-1')}.")
 
 
 def _scored(answered: Answered) -> Reply:

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import orjson
 
 from noria.errors import RequestError
 from noria.serve.batch import Batch, Column, Layout
+from noria.serve.reading import json_of
 
-__all__ = ["UnknownKind", "batch_of", "columns_of_csv", "predictions"]
+__all__ = ["batch_of", "columns_of_csv", "predictions"]
 
+_NUMBER = re.compile(r" *[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|nan|inf(?:inity)?) *", re.ASCII | re.IGNORECASE)
 _SHAPES = ("dataframe_split", "dataframe_records", "instances", "inputs")
-
-
-class UnknownKind(RequestError):
-    """The content type is none of those taken."""
 
 
 def batch_of(body: bytes, layout: Layout, most: int) -> Batch:
@@ -31,10 +31,7 @@ def batch_of(body: bytes, layout: Layout, most: int) -> Batch:
     Raises:
         RequestError: says what is wrong with it.
     """
-    try:
-        found = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise RequestError(f"The body is not JSON: {error}.") from None
+    found = json_of(body)
     if not isinstance(found, dict):
         raise RequestError(f"The body must be an object with one of {', '.join(_SHAPES)}.")
     given = [name for name in _SHAPES if name in found]
@@ -161,11 +158,10 @@ def _value(text: str, dtype: str) -> Any:
         return None
     if dtype == "Boolean":
         return {"true": True, "false": False, "1": True, "0": False}.get(text.strip().lower(), text)
-    if dtype.startswith(("Int", "UInt", "Float", "Decimal", "Duration")):
-        try:
-            return int(text) if dtype.lstrip("U").startswith("Int") and "." not in text else float(text)
-        except ValueError:
-            return text
+    if dtype.startswith(("Int", "UInt", "Float", "Decimal", "Duration")) and _NUMBER.fullmatch(text):
+        whole = dtype.lstrip("U").startswith("Int") and text.strip(" +-").isdigit()
+        with suppress(ValueError):  # of more digits than Python reads
+            return int(text) if whole else float(text)
     return text
 
 

@@ -16,6 +16,7 @@ from noria.errors import RequestError
 from noria.serve.batch import Batch, Column, Layout
 from noria.serve.oip import ids, merged
 from noria.serve.plane import Answered
+from noria.serve.reading import json_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -34,28 +35,28 @@ def from_lines(body: bytes, layout: Layout, most: int) -> Batch:
     Raises:
         RequestError: names the line that is no record.
     """
-    lines = [line for line in body.split(b"\n") if line.strip()]
+    lines = {number: line for number, line in enumerate(map(bytes.strip, body.split(b"\n")), 1) if line}
     if not lines:
         raise RequestError("There are no records to predict.")
     if len(lines) > most:
         raise RequestError(f"{len(lines)} records in one request; at most {most}.")
-    try:
-        records = orjson.loads(b"[" + b",".join(lines) + b"]")
-    except orjson.JSONDecodeError:
-        records = [_record(line, place) for place, line in enumerate(lines)]
-    if len(records) != len(lines):  # a line held several values
-        records = [_record(line, place) for place, line in enumerate(lines)]
-    for place, record in enumerate(records):
+    records = _at_once(list(lines.values()))
+    if records is None:
+        records = [json_of(line, f"Line {number}") for number, line in lines.items()]
+    for number, record in zip(lines, records, strict=True):
         if not isinstance(record, dict):
-            raise RequestError(f"Line {place + 1} is not a JSON object.")
+            raise RequestError(f"Line {number} is not a JSON object.")
     return layout.from_records(records)
 
 
-def _record(line: bytes, place: int) -> Any:
+def _at_once(lines: list[bytes]) -> list[Any] | None:
+    """The lines' records; None where they must be read one by one, as lines are that are none alone."""
     try:
-        return orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        raise RequestError(f"Line {place + 1} is not JSON: {error}.") from None
+        records: list[Any] = orjson.loads(b"[" + b",".join(lines) + b"]")
+    except orjson.JSONDecodeError:
+        return None
+    whole = len(records) == len(lines) and all(line[:1] == b"{" and line[-1:] == b"}" for line in lines)
+    return records if whole else None
 
 
 def from_table(body: bytes, kind: str, layout: Layout, most: int) -> Batch:
