@@ -293,6 +293,29 @@ def test_a_file_that_cannot_be_read_is_refused(compiled: Served, kind: str, body
     assert reply.body["error"]
 
 
+def test_numbers_of_a_file_are_numbers_whatever_their_type(compiled: Served) -> None:
+    frame = pl.DataFrame(RECORDS[:2])
+    same = frame.with_columns(pl.col("a").cast(pl.Decimal(9, 3)), pl.col("b").cast(pl.Int128), pl.col("c").cast(float))
+    found = []
+    for one in (frame, same):
+        body = io.BytesIO()
+        one.write_parquet(body)
+        kind = {"Content-Type": "application/vnd.apache.parquet"}
+        found.append(compiled.request("POST", "/invocations", body.getvalue(), **kind))
+    assert found[0].status == 200
+    assert found[0].body == found[1].body
+
+
+@pytest.mark.parametrize("value", [2**63 - 1, -(2**63)])
+def test_a_time_that_is_none_is_refused_with_its_column(compiled: Served, value: int) -> None:
+    body = io.BytesIO()
+    pl.DataFrame({"a": [0.5], "b": [1], "c": pl.Series([value]).cast(pl.Datetime("us"))}).write_ipc_stream(body)
+    kind = {"Content-Type": "application/vnd.apache.arrow.stream"}
+    reply = compiled.request("POST", "/predict/numbers", body.getvalue(), **kind)
+    assert reply.status == 400
+    assert "Column 'c' cannot be read" in reply.body["error"]
+
+
 def test_another_content_type_is_said_at_invocations(compiled: Served) -> None:
     reply = compiled.request("POST", "/invocations", b"x", **{"Content-Type": "image/png"})
     assert reply.status == 415
@@ -300,7 +323,12 @@ def test_another_content_type_is_said_at_invocations(compiled: Served) -> None:
 
 def test_compressed_bodies_and_answers(compiled: Served) -> None:
     plain = json.dumps(matrix(ROWS * 50)).encode()
-    for name, packed in (("gzip", gzip.compress(plain)), ("deflate", zlib.compress(plain)), ("identity", plain)):
+    for name, packed in (
+        ("gzip", gzip.compress(plain)),
+        ("x-gzip", gzip.compress(plain)),
+        ("deflate", zlib.compress(plain)),
+        ("identity", plain),
+    ):
         reply = compiled.request("POST", "/v2/models/numbers/infer", packed, **{"Content-Encoding": name})
         assert reply.status == 200
     body = zlib.compressobj(wbits=-15)

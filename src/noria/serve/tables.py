@@ -6,7 +6,8 @@ Polars reads and writes the first two; it is imported when the first such reques
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,21 +69,25 @@ def from_table(body: bytes, kind: str, layout: Layout, most: int) -> Batch:
     import polars as pl
 
     source = io.BytesIO(body)
-    try:
+    with _read("The body cannot be read as " + ("Parquet" if kind == PARQUET else "Arrow")):
         if kind == PARQUET:
             _check_rows(pl.scan_parquet(source).select(pl.len()).collect().item(), most)
             frame = pl.read_parquet(io.BytesIO(body))
         else:
             frame = pl.read_ipc(source) if body[:6] == b"ARROW1" else pl.read_ipc_stream(source)
-    except RequestError:
-        raise
-    except BaseException as error:  # a panic of the reader's is no Exception
-        if isinstance(error, (KeyboardInterrupt, SystemExit)):
-            raise
-        name = "Parquet" if kind == PARQUET else "Arrow"
-        raise RequestError(f"The body cannot be read as {name}: {str(error)[:200]}.") from None
     _check_rows(frame.height, most)
     return layout.from_columns({name: column(frame[name]) for name in frame.columns}, frame.height)
+
+
+@contextmanager
+def _read(problem: str) -> Iterator[None]:
+    """Refuse what Polars cannot read, such as a time that is none, with its own reason."""
+    try:
+        yield
+    except (RequestError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - a panic of Polars' is no Exception
+        raise RequestError(f"{problem}: {str(error)[:200].rstrip('.')}.") from None
 
 
 def _check_rows(rows: int, most: int) -> None:
@@ -93,10 +98,23 @@ def _check_rows(rows: int, most: int) -> None:
 
 
 def column(values: pl.Series) -> Column:
-    """A column as the layout takes it: an array of numbers, or plain values."""
+    """A column as the layout takes it: an array of numbers, or plain values.
+
+    Raises:
+        RequestError: it holds what no field holds, or a time that is none.
+    """
+    with _read(f"Column '{values.name[:200]}' cannot be read"):
+        return _column(values)
+
+
+def _column(values: pl.Series) -> Column:
+    import polars as pl
+
     kind = values.dtype
-    if kind.is_float() or (kind.is_integer() and not values.null_count()):
-        found: np.ndarray[Any, Any] = values.to_numpy()
+    if kind.is_decimal():
+        return _column(values.cast(pl.Float64))
+    if kind.is_float() or (kind.is_integer() and not values.null_count() and not str(kind).endswith("Int128")):
+        found: np.ndarray[Any, Any] = values.to_numpy()  # which has no integers of 128 bits
         return found
     if kind.is_temporal():
         return (
