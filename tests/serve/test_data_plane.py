@@ -179,12 +179,13 @@ def test_what_is_not_there_is_not_found(steady: Served, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/v2/trace/setting", "/v2/systemsharedmemory/status", "/v2/models/churn/generate", "/v3/home/x"]
+    "path",
+    ["/v2/trace/setting", "/v2/systemsharedmemory/status", "/v2/models/churn/generate", "/v3/home/x", "//v2/models"],
 )
 def test_an_address_that_is_not_there_is_named_whole(steady: Served, path: str) -> None:
     for method in ("GET", "POST"):
         reply = steady.request(method, path, b"{}")
-        assert (reply.status, reply.body["error"]) == (404, f"There is nothing at {path[1:]}.")
+        assert (reply.status, reply.body["error"]) == (404, f"There is nothing at {path.lstrip('/')}.")
 
 
 def test_an_unknown_loop_is_told_what_is_deployed(steady: Served) -> None:

@@ -577,8 +577,8 @@ class DataPlane:
 
 
 def _nothing_at(request: Request) -> NotFound:
-    # Without its first slash, so that it is not taken for a folder of this machine and cut out.
-    return NotFound(f"There is nothing at {request.path[1:200].decode('latin-1')}.")
+    # Without its first slashes, so that it is not taken for a folder of this machine and cut out.
+    return NotFound(f"There is nothing at {request.path.lstrip(b'/')[:200].decode('latin-1')}.")
 
 
 def _scored(answered: Answered) -> Reply:

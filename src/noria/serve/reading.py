@@ -152,6 +152,8 @@ def inflated(body: bytes, coding: bytes) -> bytes:
     name = coding.strip().lower()
     if name in (b"", b"identity"):
         return body
+    if name == b"x-gzip":  # the same (RFC 9110, 8.4.1.3)
+        name = b"gzip"
     if name not in (b"gzip", b"deflate"):
         raise UnknownKindError(f"The content coding must be gzip or deflate, not '{name.decode('latin-1')[:40]}'.")
     if name == b"gzip":
