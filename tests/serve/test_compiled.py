@@ -159,6 +159,14 @@ def test_what_does_not_fit_is_named(compiled: Served, rows: list[list[Any]], sai
     assert compiled.post("/v2/models/numbers/infer", matrix(ROWS)).status == 200
 
 
+def test_rows_nested_as_columns_are_refused_rather_than_read_in_another_order(compiled: Served) -> None:
+    tensor: dict[str, Any] = {"name": "x", "shape": [2, 3], "datatype": "FP64", "data": [[0.5, 1, 0.5], [0.5, 2, 0.5]]}
+    assert compiled.post("/v2/models/numbers/infer", {"inputs": [tensor]}).status == 200
+    tensor["data"] = [[0.5, 0.5], [1, 2], [0.5, 0.5]]
+    reply = compiled.post("/v2/models/numbers/infer", {"inputs": [tensor]})
+    assert (reply.status, "nested otherwise than its shape [2, 3]" in reply.body["error"]) == (400, True)
+
+
 def test_infinity_and_missing_values_in_binary_data(compiled: Served) -> None:
     for value, said in ((np.inf, "record 1, field 'c'"), (-np.inf, "not a finite number")):
         body, headers = binary(np.array([[0.5, 1, 0.5], [0.5, 1, value]]), "FP64")

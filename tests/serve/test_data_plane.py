@@ -351,6 +351,7 @@ BAD_REQUESTS: list[dict[str, Any]] = [
     {"inputs": [{**tensors()[0], "data": [[[40]], [[50]]]}, *tensors()[1:]]},
     {"inputs": [tensors()[0], {**tensors()[1], "parameters": {"content_type": "base64"}}, tensors()[2]]},
     {"inputs": [{"name": "x", "datatype": "FP64", "shape": [1, 2], "data": [1, 2]}]},
+    {"inputs": [{**tensors([2, 1])[0], "data": [[40, 50]]}, *tensors()[1:]]},
     {"inputs": tensors(), "outputs": [{"name": "nothing"}]},
     {"inputs": tensors(), "outputs": [{"name": {}}]},
     {"inputs": tensors(), "outputs": [5]},

@@ -283,7 +283,7 @@ def _tensor(tensor: Any, place: int, raw: bytes, at: int) -> tuple[Tensor, int]:
         return Tensor(name, kind, shape, from_raw(name, kind, size, raw[at : at + length])), at + length
     if not isinstance(tensor.get("data"), list):
         raise RequestError(f"Input '{name}' needs 'data': a list.")
-    data = _flat(tensor["data"], name, len(shape))
+    data = _flat(tensor["data"], name, shape)
     if len(data) != size:
         raise RequestError(f"Input '{name}' has {len(data)} values; its shape {shape} needs {size}.")
     if kind == "BF16":
@@ -368,14 +368,18 @@ def _texts(name: str, size: int, raw: bytes) -> list[str]:
     return found
 
 
-def _flat(data: list[Any], name: str, depth: int) -> list[Any]:
-    """Row-major values of nested or flat data."""
+def _flat(data: list[Any], name: str, shape: list[int]) -> list[Any]:
+    """Row-major values of flat data, or of data nested as the shape says."""
+    depth, rows = 0, 1
     while any(isinstance(item, list) for item in data):
-        depth -= 1
-        if depth < 1 or not all(isinstance(item, list) for item in data):
+        rows *= shape[depth]
+        depth += 1
+        if depth == len(shape) or not all(isinstance(item, list) for item in data):
             raise RequestError(f"Input '{name}': 'data' is nested unevenly or deeper than its shape.")
         if len({len(item) for item in data}) > 1:
             raise RequestError(f"Input '{name}': the rows of 'data' differ in length.")
+        if len(data) != rows:
+            raise RequestError(f"Input '{name}': 'data' is nested otherwise than its shape {shape} says.")
         data = [value for item in data for value in item]
     return data
 
