@@ -341,3 +341,4 @@ def test_a_record_both_versions_refuse_is_named_by_its_place(served: Served) -> 
         reply = served.post("/predict/churn", asked)
         assert reply.status == 422
         assert [detail["record"] for detail in reply.body["details"]] == [wrong]
+        assert reply.body["error"].startswith(f"A record cannot be predicted. record {wrong}: feature 'town' failed")

@@ -16,7 +16,7 @@ from noria.frames.cast import checker
 from noria.records import BundleManifest, Field
 from noria.serve.rules import key_text
 
-__all__ = ["Batch", "Column", "Layout", "problem_error"]
+__all__ = ["Batch", "Column", "Layout", "problem_error", "refused_records"]
 
 Matrix = NDArray[np.float64]
 Column = Sequence[Any] | NDArray[Any]
@@ -76,6 +76,14 @@ def problem_error(problems: Sequence[dict[str, object]]) -> RequestError:
     named = f"record {first['record']}, field {str(first['field'])[:80]!r}: {str(first['problem'])[:200]}"
     ended = named if named.endswith("?") else f"{named.rstrip('.')}."
     return RequestError(f"{count} not fit the model's signature. {ended}", list(problems[:_REPORTED]))
+
+
+def refused_records(details: Sequence[dict[str, object]]) -> RequestError:
+    """One error for records that the model cannot predict; its text names the first, as `problem_error`'s does."""
+    first = details[0]
+    count = f"{len(details)} records" if len(details) > 1 else "A record"
+    named = f"record {first['record']}: {str(first['problem'])[:300]}"
+    return RequestError(f"{count} cannot be predicted. {named.rstrip('.')}.", list(details[:_REPORTED]))
 
 
 class Layout:

@@ -17,7 +17,7 @@ from noria.core.clock import Clock
 from noria.errors import ModelError, NoriaError, NotFound, RequestError, StoreError
 from noria.records import BundleManifest, Deployment, Override, Route, Signature
 from noria.serve import overrides
-from noria.serve.batch import Batch, Layout
+from noria.serve.batch import Batch, Layout, problem_error, refused_records
 from noria.serve.control import Control
 from noria.serve.engine import Engine, ProcessEngine, Scores
 from noria.serve.metrics import Metrics
@@ -687,7 +687,9 @@ def _placed(error: RequestError, places: list[int]) -> RequestError:
 def _together(errors: list[RequestError]) -> RequestError:
     """One error of several parts' errors."""
     details = sorted((d for error in errors for d in error.details), key=lambda d: int(str(d["record"])))
-    return RequestError(str(errors[0]), details[:100])
+    if not details:
+        return errors[0]
+    return problem_error(details) if "field" in details[0] else refused_records(details)
 
 
 def without_folders(text: str) -> str:
