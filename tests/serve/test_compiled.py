@@ -465,6 +465,30 @@ def test_openapi_says_what_a_record_holds(compiled: Served) -> None:
         assert record["properties"]["c"]["type"] == ["number", "null"]
 
 
+def test_openapi_says_what_is_answered(compiled: Served) -> None:
+    made = compiled.post("/predict/numbers", RECORDS[0]).body["predictions"][0]["id"]
+    decided = {"id": made, "value": 1, "by": "me", "reason": "why"}
+    paths = compiled.get("/openapi.json").body["paths"]
+    for path, body, status in (
+        ("/predict/numbers", RECORDS, 200),
+        ("/predict/numbers", [], 400),
+        ("/predict/numbers", [{"a": "x"}], 422),
+        ("/predict/numbers", RECORDS * 4000, 413),
+        ("/predict/numbers?version=9", RECORDS, 404),
+        ("/labels/numbers", {"labels": [{"id": made, "label": 1}]}, 200),
+        ("/labels/numbers", {"labels": []}, 400),
+        ("/labels/numbers", {"labels": [{"id": made, "label": 7}]}, 422),
+        ("/overrides/numbers", {"overrides": [decided]}, 200),
+        ("/overrides/numbers", {"overrides": []}, 400),
+        ("/overrides/numbers", {"overrides": [{**decided, "value": 7}]}, 422),
+    ):
+        reply = compiled.post(path, body)
+        documented = paths[path.partition("?")[0]]["post"]["responses"][str(status)]
+        schema = documented["content"]["application/json"]["schema"]
+        assert reply.status == status
+        assert set(schema.get("required", ())) <= set(reply.body) <= set(schema["properties"])
+
+
 def test_a_deadline_that_is_over_is_kept(served: Served) -> None:
     slow = {"id": 1, "age": 40, "city": "Sloth", "bonus": 0.5}
     from concurrent.futures import ThreadPoolExecutor
