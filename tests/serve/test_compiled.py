@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import math
+import threading
 import time
 import zlib
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from serving import Served
+from serving import Reply, Served
 
 from noria.loop.scoring import Scorer, manifest_of
 from noria.records import ModelVersion
@@ -299,6 +300,41 @@ def test_a_file_that_cannot_be_read_is_refused(compiled: Served, kind: str, body
     reply = compiled.request("POST", "/predict/numbers", body, **{"Content-Type": kind})
     assert reply.status == status
     assert reply.body["error"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("text/csv", b"a,b,c\n" + b"0.25,3,0.5\n" * 200_000),
+        ("application/x-ndjson", b'{"a": 0.25, "b": 3, "c": 0.5}\n' * 200_000),
+    ],
+    ids=["csv", "ndjson"],
+)
+def test_others_are_answered_while_a_large_body_is_read(compiled: Served, kind: str, body: bytes) -> None:
+    one = compiled.post("/predict/numbers", RECORDS[0]).body["predictions"][0]
+    done: list[Reply] = []
+    asking = threading.Thread(
+        target=lambda: done.append(compiled.request_raw("POST", "/predict/numbers", body, **{"Content-Type": kind}))
+    )
+    began, longest = time.monotonic(), 0.0
+    asking.start()
+    while asking.is_alive():
+        asked = time.monotonic()
+        assert compiled.get("/v2/health/live").status == 200
+        longest = max(longest, time.monotonic() - asked)
+    asking.join()
+    assert longest < (time.monotonic() - began) / 3
+    text = done[0].body
+    found = json.loads(text)["predictions"] if kind == "text/csv" else list(map(json.loads, text.splitlines()))
+    assert len(found) == 200_000
+    assert {(row["prediction"], row["probabilities"]["1"]) for row in found} == {
+        (one["prediction"], one["probabilities"]["1"])
+    }
+
+
+def test_a_csv_of_too_many_rows_is_refused(compiled: Served) -> None:
+    reply = compiled.request("POST", "/predict/numbers", b"a\n" + b"1\n" * 1_000_001, **{"Content-Type": "text/csv"})
+    assert (reply.status, reply.body["error"]) == (400, "The CSV has more than 1000000 rows; send it in parts.")
 
 
 def test_numbers_of_a_file_are_numbers_whatever_their_type(compiled: Served) -> None:

@@ -11,6 +11,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -132,12 +133,14 @@ def columns_of_csv(body: bytes, layout: Layout, most: int) -> Batch:
         RequestError: it is no CSV, or a value does not fit.
     """
     try:
-        rows = list(csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True))
+        read = csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True)
+        rows = list(islice(filter(None, read), most + 2))
     except (UnicodeDecodeError, csv.Error) as error:
         raise RequestError(f"The body is not CSV in UTF-8: {error}.") from None
-    rows = [row for row in rows if row]
     if not rows:
         raise RequestError("The CSV is empty.")
+    if len(rows) > most + 1:
+        raise RequestError(f"The CSV has more than {most} rows; send it in parts.")
     names, data = rows[0], rows[1:]
     if len(set(names)) < len(names):
         raise RequestError("A column is named twice in the CSV's first line.")
