@@ -77,3 +77,12 @@ def test_another_encoding_is_said_wherever_it_stands(parameters: str) -> None:
 def test_predictions_go_packed_and_what_is_said_of_models_does_not(path: str, packed: bool) -> None:
     reply = compressed(Reply(200, b"x" * 5000), asked(path, accept_encoding="gzip, deflate"))
     assert ((b"content-encoding", b"gzip") in reply.headers) is packed
+
+
+@pytest.mark.parametrize(
+    ("accepted", "coding"),
+    [("gzip;q=0.000, deflate", b"deflate"), ("gzip; q=0", None), ("GZIP;q=0.5", b"gzip"), ("br, *;q=0", None)],
+)
+def test_a_coding_that_is_not_wanted_is_not_taken(accepted: str, coding: bytes | None) -> None:
+    reply = compressed(Reply(200, b"x" * 5000), asked(accept_encoding=accepted))
+    assert dict(reply.headers).get(b"content-encoding") == coding

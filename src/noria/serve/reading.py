@@ -184,7 +184,7 @@ def compressed(reply: Reply, request: Request) -> Reply:
         return reply
     for choice in accepted.lower().split(b","):
         name, _, weight = choice.strip().partition(b";")
-        if name in (b"gzip", b"deflate") and weight.strip() not in (b"q=0", b"q=0.0"):
+        if name in (b"gzip", b"deflate") and weight.strip().rstrip(b"0.") != b"q=":
             packer = zlib.compressobj(1, zlib.DEFLATED, 31 if name == b"gzip" else 15)
             body = packer.compress(reply.body) + packer.flush()
             return Reply(200, body, reply.kind, (*reply.headers, (b"content-encoding", name)))
