@@ -465,8 +465,10 @@ class DataPlane:
         found = []
         for name in self.plane.names():
             if not self.plane.loaded(name):
+                coming = name in self.plane.loading
+                state, why = ("LOADING", "") if coming else ("UNAVAILABLE", "unloaded")
                 if not only:
-                    found.append({"name": name, "version": "", "state": "UNAVAILABLE", "reason": "unloaded"})
+                    found.append({"name": name, "version": "", "state": state, "reason": why})
                 continue
             for route in self.plane.deployment(name).routes:
                 try:

@@ -150,6 +150,7 @@ class Plane:
         self._background: set[asyncio.Task[None]] = set()
         self._shadows = 0
         self._unloaded: set[str] = set()
+        self.loading: set[str] = set()  # names of what comes up for the first time
         self.control = control
         self._heard: dict[str, int] = {}
         self.metrics = Metrics()
@@ -216,7 +217,12 @@ class Plane:
             line = self._lines.get(loop)
             if line is not None and line.deployment == deployment and not missing:
                 continue
-            await asyncio.gather(*(self._bring_up(digest, deployment) for digest in missing))
+            if line is None:
+                self.loading.add(loop)
+            try:
+                await asyncio.gather(*(self._bring_up(digest, deployment) for digest in missing))
+            finally:
+                self.loading.discard(loop)
             if bundles & self._served.keys() or line is None:
                 self._lines[loop] = _Line(deployment, self._served)
         for loop in self._lines.keys() - found.keys():
@@ -300,7 +306,7 @@ class Plane:
 
     def names(self) -> list[str]:
         """Names of every model there is, loaded or not."""
-        return sorted(self._lines.keys() | self._unloaded)
+        return sorted(self._lines.keys() | self._unloaded | self.loading)
 
     def loaded(self, name: str) -> bool:
         """Whether a model answers."""
@@ -355,6 +361,8 @@ class Plane:
             self._let_go()
 
     def _no_such(self, name: str) -> Any:
+        if name in self.loading:
+            raise ModelError(f"Model '{name}' is loading.")
         there = ", ".join(sorted(self._lines)) or "none yet"
         raise NotFound(f"No model '{name[:80]}' is deployed. Deployed: {there}.")
 
