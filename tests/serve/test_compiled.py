@@ -6,6 +6,8 @@ import csv
 import gzip
 import io
 import json
+import math
+import threading
 import time
 import zlib
 from typing import Any
@@ -13,7 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from serving import Served
+from serving import Reply, Served
 
 from noria.loop.scoring import Scorer, manifest_of
 from noria.records import ModelVersion
@@ -158,6 +160,14 @@ def test_what_does_not_fit_is_named(compiled: Served, rows: list[list[Any]], sai
     assert compiled.post("/v2/models/numbers/infer", matrix(ROWS)).status == 200
 
 
+def test_rows_nested_as_columns_are_refused_rather_than_read_in_another_order(compiled: Served) -> None:
+    tensor: dict[str, Any] = {"name": "x", "shape": [2, 3], "datatype": "FP64", "data": [[0.5, 1, 0.5], [0.5, 2, 0.5]]}
+    assert compiled.post("/v2/models/numbers/infer", {"inputs": [tensor]}).status == 200
+    tensor["data"] = [[0.5, 0.5], [1, 2], [0.5, 0.5]]
+    reply = compiled.post("/v2/models/numbers/infer", {"inputs": [tensor]})
+    assert (reply.status, "nested otherwise than its shape [2, 3]" in reply.body["error"]) == (400, True)
+
+
 def test_infinity_and_missing_values_in_binary_data(compiled: Served) -> None:
     for value, said in ((np.inf, "record 1, field 'c'"), (-np.inf, "not a finite number")):
         body, headers = binary(np.array([[0.5, 1, 0.5], [0.5, 1, value]]), "FP64")
@@ -166,6 +176,50 @@ def test_infinity_and_missing_values_in_binary_data(compiled: Served) -> None:
         assert said in reply.body["error"]
     body, headers = binary(np.array([[0.5, 1, np.nan]]), "FP64")
     assert compiled.request("POST", "/v2/models/numbers/infer", body, **headers).status == 200
+
+
+def test_nan_as_python_writes_it_is_a_missing_value_on_every_wire(
+    compiled: Served, expected: tuple[list[Any], list[list[float]]]
+) -> None:
+    rows = [[math.nan if value is None else value for value in row] for row in ROWS]
+    records = [dict(zip("abc", row, strict=True)) for row in rows]
+    split = {"dataframe_split": {"columns": ["a", "b", "c"], "data": rows}}
+    lines = "\n".join(map(json.dumps, records)).encode()
+    assert compiled.post("/v2/models/numbers/infer", matrix(rows)).body["outputs"][0]["data"] == expected[0]
+    assert compiled.post("/invocations", split).body["predictions"] == expected[0]
+    assert [one["prediction"] for one in compiled.post("/predict/numbers", records).body["predictions"]] == expected[0]
+    reply = compiled.request_raw("POST", "/predict/numbers", lines, **{"Content-Type": "application/x-ndjson"})
+    assert [json.loads(line)["prediction"] for line in reply.body.splitlines()] == expected[0]
+    rows[0][0] = math.nan
+    refused = compiled.post("/v2/models/numbers/infer", matrix(rows))
+    assert (refused.status, refused.body["details"][0]["field"]) == (422, "a")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"a": 1, "b": 2, "c": 3}\n\n\n{"a": 1', "Line 4 is not JSON"),
+        (b'\n{"a": 1, "b": 2, "c": 3}\n7', "Line 3 is not a JSON object"),
+        (b'{"a": 1, "b": 2, "c": 3}, {"a": 1, "b": 2\n"c": 3}', "Line 1 is not JSON"),
+    ],
+)
+def test_a_line_that_is_no_record_is_named_by_its_number(compiled: Served, body: bytes, said: str) -> None:
+    reply = compiled.request("POST", "/predict/numbers", body, **{"Content-Type": "application/x-ndjson"})
+    assert reply.status == 400
+    assert said in reply.body["error"]
+
+
+@pytest.mark.parametrize(
+    ("row", "same"),
+    [("0.25,3,0.5", True), (" 2.5e-1,+3.0, .5 ", True), ("0.25,3e0,0.5", True)]
+    + [(row, False) for row in ("0.2_5,3,0.5", "\u0663,3,0.5", "0x1,3,0.5", "1,3.5,0.5", "1,3_0,0.5", "inf,3,0.5")],
+)
+def test_a_csv_field_is_a_number_or_named(compiled: Served, row: str, same: bool) -> None:
+    reply = compiled.request("POST", "/invocations", f"a,b,c\n{row}\n".encode(), **{"Content-Type": "text/csv"})
+    if same:
+        assert reply.body == compiled.post("/invocations", {"inputs": ROWS[:1]}).body
+    else:
+        assert (reply.status, reply.body["details"][0]["record"]) == (422, 0)
 
 
 @pytest.mark.parametrize(
@@ -248,6 +302,64 @@ def test_a_file_that_cannot_be_read_is_refused(compiled: Served, kind: str, body
     assert reply.body["error"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("text/csv", b"a,b,c\n" + b"0.25,3,0.5\n" * 200_000),
+        ("application/x-ndjson", b'{"a": 0.25, "b": 3, "c": 0.5}\n' * 200_000),
+    ],
+    ids=["csv", "ndjson"],
+)
+def test_others_are_answered_while_a_large_body_is_read(compiled: Served, kind: str, body: bytes) -> None:
+    one = compiled.post("/predict/numbers", RECORDS[0]).body["predictions"][0]
+    done: list[Reply] = []
+    asking = threading.Thread(
+        target=lambda: done.append(compiled.request_raw("POST", "/predict/numbers", body, **{"Content-Type": kind}))
+    )
+    began, longest = time.monotonic(), 0.0
+    asking.start()
+    while asking.is_alive():
+        asked = time.monotonic()
+        assert compiled.get("/v2/health/live").status == 200
+        longest = max(longest, time.monotonic() - asked)
+    asking.join()
+    assert longest < (time.monotonic() - began) / 3
+    text = done[0].body
+    found = json.loads(text)["predictions"] if kind == "text/csv" else list(map(json.loads, text.splitlines()))
+    assert len(found) == 200_000
+    assert {(row["prediction"], row["probabilities"]["1"]) for row in found} == {
+        (one["prediction"], one["probabilities"]["1"])
+    }
+
+
+def test_a_csv_of_too_many_rows_is_refused(compiled: Served) -> None:
+    reply = compiled.request("POST", "/predict/numbers", b"a\n" + b"1\n" * 1_000_001, **{"Content-Type": "text/csv"})
+    assert (reply.status, reply.body["error"]) == (400, "The CSV has more than 1000000 rows; send it in parts.")
+
+
+def test_numbers_of_a_file_are_numbers_whatever_their_type(compiled: Served) -> None:
+    frame = pl.DataFrame(RECORDS[:2])
+    same = frame.with_columns(pl.col("a").cast(pl.Decimal(9, 3)), pl.col("b").cast(pl.Int128), pl.col("c").cast(float))
+    found = []
+    for one in (frame, same):
+        body = io.BytesIO()
+        one.write_parquet(body)
+        kind = {"Content-Type": "application/vnd.apache.parquet"}
+        found.append(compiled.request("POST", "/invocations", body.getvalue(), **kind))
+    assert found[0].status == 200
+    assert found[0].body == found[1].body
+
+
+@pytest.mark.parametrize("value", [2**63 - 1, -(2**63)])
+def test_a_time_that_is_none_is_refused_with_its_column(compiled: Served, value: int) -> None:
+    body = io.BytesIO()
+    pl.DataFrame({"a": [0.5], "b": [1], "c": pl.Series([value]).cast(pl.Datetime("us"))}).write_ipc_stream(body)
+    kind = {"Content-Type": "application/vnd.apache.arrow.stream"}
+    reply = compiled.request("POST", "/predict/numbers", body.getvalue(), **kind)
+    assert reply.status == 400
+    assert "Column 'c' cannot be read" in reply.body["error"]
+
+
 def test_another_content_type_is_said_at_invocations(compiled: Served) -> None:
     reply = compiled.request("POST", "/invocations", b"x", **{"Content-Type": "image/png"})
     assert reply.status == 415
@@ -255,7 +367,12 @@ def test_another_content_type_is_said_at_invocations(compiled: Served) -> None:
 
 def test_compressed_bodies_and_answers(compiled: Served) -> None:
     plain = json.dumps(matrix(ROWS * 50)).encode()
-    for name, packed in (("gzip", gzip.compress(plain)), ("deflate", zlib.compress(plain)), ("identity", plain)):
+    for name, packed in (
+        ("gzip", gzip.compress(plain)),
+        ("x-gzip", gzip.compress(plain)),
+        ("deflate", zlib.compress(plain)),
+        ("identity", plain),
+    ):
         reply = compiled.request("POST", "/v2/models/numbers/infer", packed, **{"Content-Encoding": name})
         assert reply.status == 200
     body = zlib.compressobj(wbits=-15)
@@ -382,6 +499,30 @@ def test_openapi_says_what_a_record_holds(compiled: Served) -> None:
         assert set(record["required"]) == {"a", "b", "c"}
         assert record["properties"]["b"]["type"] == "integer"
         assert record["properties"]["c"]["type"] == ["number", "null"]
+
+
+def test_openapi_says_what_is_answered(compiled: Served) -> None:
+    made = compiled.post("/predict/numbers", RECORDS[0]).body["predictions"][0]["id"]
+    decided = {"id": made, "value": 1, "by": "me", "reason": "why"}
+    paths = compiled.get("/openapi.json").body["paths"]
+    for path, body, status in (
+        ("/predict/numbers", RECORDS, 200),
+        ("/predict/numbers", [], 400),
+        ("/predict/numbers", [{"a": "x"}], 422),
+        ("/predict/numbers", RECORDS * 4000, 413),
+        ("/predict/numbers?version=9", RECORDS, 404),
+        ("/labels/numbers", {"labels": [{"id": made, "label": 1}]}, 200),
+        ("/labels/numbers", {"labels": []}, 400),
+        ("/labels/numbers", {"labels": [{"id": made, "label": 7}]}, 422),
+        ("/overrides/numbers", {"overrides": [decided]}, 200),
+        ("/overrides/numbers", {"overrides": []}, 400),
+        ("/overrides/numbers", {"overrides": [{**decided, "value": 7}]}, 422),
+    ):
+        reply = compiled.post(path, body)
+        documented = paths[path.partition("?")[0]]["post"]["responses"][str(status)]
+        schema = documented["content"]["application/json"]["schema"]
+        assert reply.status == status
+        assert set(schema.get("required", ())) <= set(reply.body) <= set(schema["properties"])
 
 
 def test_a_deadline_that_is_over_is_kept(served: Served) -> None:

@@ -178,6 +178,16 @@ def test_what_is_not_there_is_not_found(steady: Served, path: str) -> None:
     assert "Set-Cookie" not in reply.headers
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["/v2/trace/setting", "/v2/systemsharedmemory/status", "/v2/models/churn/generate", "/v3/home/x", "//v2/models"],
+)
+def test_an_address_that_is_not_there_is_named_whole(steady: Served, path: str) -> None:
+    for method in ("GET", "POST"):
+        reply = steady.request(method, path, b"{}")
+        assert (reply.status, reply.body["error"]) == (404, f"There is nothing at {path.lstrip('/')}.")
+
+
 def test_an_unknown_loop_is_told_what_is_deployed(steady: Served) -> None:
     assert "Deployed: churn" in steady.post("/predict/chrun", GOOD).body["error"]
     assert "Deployed: 1, 2" in steady.post("/predict/churn?version=3", GOOD).body["error"]
@@ -339,7 +349,9 @@ BAD_REQUESTS: list[dict[str, Any]] = [
     {"inputs": [{**tensors()[0], "data": "x"}, *tensors()[1:]]},
     {"inputs": [{**tensors()[0], "data": [[40], 50]}, *tensors()[1:]]},
     {"inputs": [{**tensors()[0], "data": [[[40]], [[50]]]}, *tensors()[1:]]},
+    {"inputs": [tensors()[0], {**tensors()[1], "parameters": {"content_type": "base64"}}, tensors()[2]]},
     {"inputs": [{"name": "x", "datatype": "FP64", "shape": [1, 2], "data": [1, 2]}]},
+    {"inputs": [{**tensors([2, 1])[0], "data": [[40, 50]]}, *tensors()[1:]]},
     {"inputs": tensors(), "outputs": [{"name": "nothing"}]},
     {"inputs": tensors(), "outputs": [{"name": {}}]},
     {"inputs": tensors(), "outputs": [5]},

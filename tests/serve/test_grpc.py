@@ -399,6 +399,7 @@ BAD: list[tuple[Any, str]] = [
     (edited(lambda r: r.outputs.add(name="prediction").parameters["classification"].MergeFrom(number(2))), "'probabil"),
     (edited(lambda r: r.outputs.add(name="prediction").parameters["shared_memory_region"].Clear()), "Shared memory"),
     (edited(lambda r: r.inputs[0].parameters["shared_memory_region"].Clear()), "Shared memory is not supported"),
+    (edited(lambda r: r.inputs[1].parameters["content_type"].MergeFrom(text("base64"))), "content type 'base64'"),
     (edited(lambda r: r.raw_input_contents.pop(), raw), "3 inputs and 2 raw contents"),
     (edited(lambda r: r.raw_input_contents.append(b""), raw), "3 inputs and 4 raw contents"),
     (edited(lambda r: r.raw_input_contents.__setitem__(0, b"\0" * 15), raw), "has 15 bytes of binary data"),
@@ -407,6 +408,10 @@ BAD: list[tuple[Any, str]] = [
     (edited(lambda r: r.inputs[0].contents.int64_contents.append(1), raw), "typed contents beside raw ones"),
     (lambda: infer(**{name: (kind, where, []) for name, (kind, where, _) in COLUMNS.items()}), "have no rows"),
 ]
+
+
+def text(value: str) -> Any:
+    return pb.InferParameter(string_param=value)
 
 
 def number(value: int) -> Any:

@@ -21,7 +21,7 @@ import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from serving import Clock, Served
+from serving import Clock, Reply, Served
 
 from noria.errors import Conflict, ModelError
 from noria.records import Deployment, Field, ModelVersion, Route, Signature
@@ -204,6 +204,27 @@ def test_a_bundle_that_cannot_be_loaded_leaves_the_old_version_serving(served: S
     served.deployments["churn"] = former
 
 
+def test_a_model_that_is_loading_is_told_to_be(served: Served) -> None:
+    load = "/v2/repository/models/churn"
+    assert served.request("POST", f"{load}/unload", b"").status == 200
+    assert served.post("/predict/churn", GOOD).status == 404
+    loaded: list[Reply] = []
+    loading = threading.Thread(target=lambda: loaded.append(served.request("POST", f"{load}/load", b"")))
+    loading.start()
+    met = []
+    while loading.is_alive():
+        reply = served.post("/predict/churn", GOOD)
+        states = [one["state"] for one in served.request("POST", "/v2/repository/index", b"").body]
+        met.append((reply.status, states))
+        if reply.status == 503:
+            assert reply.body["error"] == "Model 'churn' is loading."
+            assert reply.headers["retry-after-ms"]
+    loading.join()
+    assert loaded[0].status == 200
+    assert (503, ["LOADING"]) in met
+    assert served.post("/predict/churn", GOOD).status == 200
+
+
 def test_a_loop_no_longer_deployed_is_no_longer_served(served: Served) -> None:
     served.deployments.clear()
     served.until(lambda: served.post("/predict/churn", GOOD).status == 404)
@@ -341,3 +362,4 @@ def test_a_record_both_versions_refuse_is_named_by_its_place(served: Served) -> 
         reply = served.post("/predict/churn", asked)
         assert reply.status == 422
         assert [detail["record"] for detail in reply.body["details"]] == [wrong]
+        assert reply.body["error"].startswith(f"A record cannot be predicted. record {wrong}: feature 'town' failed")

@@ -19,6 +19,7 @@ from noria.loop.calling import compute_features, hand_over
 from noria.loop.load import load
 from noria.loop.wire import order_features
 from noria.records import BundleManifest
+from noria.serve.batch import refused_records
 from noria.store.ports import Blobs
 
 if TYPE_CHECKING:
@@ -229,7 +230,7 @@ class Scorer:
                 details.append({"record": row, "problem": f"{alone}{hint}"})
         if not details:
             return error
-        return RequestError(f"{len(details)} of {data.height} records cannot be predicted.", details[:100])
+        return refused_records(details)
 
     def _self_test(self) -> None:
         sample: Mapping[str, Any] = self.manifest.reference.get("sample", {})

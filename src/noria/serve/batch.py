@@ -16,7 +16,7 @@ from noria.frames.cast import checker
 from noria.records import BundleManifest, Field
 from noria.serve.rules import key_text
 
-__all__ = ["Batch", "Column", "Layout", "problem_error"]
+__all__ = ["Batch", "Column", "Layout", "problem_error", "refused_records"]
 
 Matrix = NDArray[np.float64]
 Column = Sequence[Any] | NDArray[Any]
@@ -74,7 +74,16 @@ def problem_error(problems: Sequence[dict[str, object]]) -> RequestError:
     count = f"{len(problems)} values do" if len(problems) > 1 else "A value does"
     first = problems[0]
     named = f"record {first['record']}, field {str(first['field'])[:80]!r}: {str(first['problem'])[:200]}"
-    return RequestError(f"{count} not fit the model's signature. {named.rstrip('.')}.", list(problems[:_REPORTED]))
+    ended = named if named.endswith("?") else f"{named.rstrip('.')}."
+    return RequestError(f"{count} not fit the model's signature. {ended}", list(problems[:_REPORTED]))
+
+
+def refused_records(details: Sequence[dict[str, object]]) -> RequestError:
+    """One error for records that the model cannot predict; its text names the first, as `problem_error`'s does."""
+    first = details[0]
+    count = f"{len(details)} records" if len(details) > 1 else "A record"
+    named = f"record {first['record']}: {str(first['problem'])[:300]}"
+    return RequestError(f"{count} cannot be predicted. {named.rstrip('.')}.", list(details[:_REPORTED]))
 
 
 class Layout:
@@ -180,12 +189,12 @@ class Layout:
             RequestError: details name each record and field that does not fit.
         """
         problems: list[dict[str, object]] = []
-        known = columns.keys() & self.fields.keys()
+        known = [name for name in columns if name in self.fields]
         if len(known) < len(columns):
             for name in sorted(columns.keys() - self.fields.keys() - {self.label}, key=str):
                 problems.append(_unknown(0, name, [*self.fields, *([self.label] if self.label else [])]))
         for name in self.required:
-            if name not in known:
+            if name not in columns:
                 problems.append({"record": 0, "field": name, "problem": "is missing"})
         matrix = np.full((rows, len(self.names)), np.nan)
         others: dict[str, list[Any]] = {}
@@ -286,7 +295,7 @@ class Layout:
                     return None
         check, exact = checker(field.dtype), []
         for row, value in enumerate(values):
-            found, problem = (None, "") if value is None else check(value)
+            found, problem = (None, "") if value is None or value != value else check(value)
             if problem:
                 problems.append({"record": row, "field": field.name, "problem": problem})
             else:
@@ -304,8 +313,8 @@ class Layout:
                 return found
         elif field.dtype == "Boolean" and kinds <= {bool}:
             return found
-        elif field.dtype == "Boolean" and isinstance(values, np.ndarray) and kinds <= {int} and set(found) <= {0, 1}:
-            return [bool(value) for value in found]
+        elif field.dtype == "Boolean" and isinstance(values, np.ndarray) and values.dtype.kind in "iu":
+            found = [bool(value) if value in (0, 1) else value for value in found]
         check = checker(field.dtype)
         for row, value in enumerate(found):
             if value is None or (isinstance(value, float) and math.isnan(value)):

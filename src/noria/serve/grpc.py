@@ -341,6 +341,8 @@ class GrpcServer:
             name, kind, shape = tensor.name[:200], tensor.datatype, list(tensor.shape)
             if "shared_memory_region" in tensor.parameters:
                 raise RequestError("Shared memory is not supported; send the tensors in the request.")
+            if "content_type" in tensor.parameters:
+                oip.check_codec(name, kind, tensor.parameters["content_type"].string_param)
             if kind not in _CONTENTS and kind not in ("FP16", "BF16"):
                 raise RequestError(f"Input '{name}' needs a datatype: one of {', '.join(sorted(_CONTENTS))}.")
             if not shape or len(shape) > 8 or any(length < 0 for length in shape):

@@ -24,6 +24,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.metadata import version as package_version
 from typing import Any
@@ -45,7 +46,7 @@ from noria.serve.engine import ProcessEngine
 from noria.serve.labels import labels_of
 from noria.serve.metrics import Snapshot, render
 from noria.serve.openapi import document
-from noria.serve.plane import Answered, Plane, Served, without_folders
+from noria.serve.plane import Answered, Plane, without_folders
 from noria.serve.reading import (
     MAX_ROWS,
     compressed,
@@ -72,9 +73,11 @@ ADDRESSES = (
 )
 """What the addresses begin with that are answered here rather than by pages; ``noria.server.app`` has them too."""
 EXTENSIONS = ["binary_tensor_data", "model_repository", "model_configuration", "statistics"]
+_LARGE = 2**20  # bytes of a body
 _log = logging.getLogger("noria.serve")
 
 Found = Reply | Awaitable[Reply]
+Read = Callable[[], Batch]
 Finish = Callable[[Answered], Reply]
 
 
@@ -106,6 +109,8 @@ class DataPlane:
         self._hosts: set[bytes] = set()
         self._paths: dict[bytes, tuple[str, int | None]] = {}
         self.draining = False
+        # One for all large bodies, as each may take gigabytes when it is read.
+        self._thread = ThreadPoolExecutor(1, "noria-large")
         self.grouping = False  # whoever calls `handle` also calls `flush` before a reply goes out
 
     def flush(self) -> Reply | None:
@@ -137,12 +142,12 @@ class DataPlane:
         except Exception as error:  # noqa: BLE001 - the edge: a fault of ours must not reach the client as a trace
             return self._refuse(request, error)
         if isinstance(found, Reply):
-            return found if b"accept-encoding" not in headers else compressed(found, headers)
+            return found if b"accept-encoding" not in headers else compressed(found, request)
         return self._awaited(request, found)
 
     async def _awaited(self, request: Request, found: Awaitable[Reply]) -> Reply:
         try:
-            return compressed(await found, request.headers)
+            return compressed(await found, request)
         except Exception as error:  # noqa: BLE001 - as in handle
             return self._refuse(request, error)
 
@@ -211,7 +216,7 @@ class DataPlane:
             case [""] if self._alone:
                 self._may(request, "GET", None)
                 return json_reply(200, {"name": "noria", "version": _version_text(), "models": self.plane.loops()})
-        raise NotFound(f"There is nothing at {request.path[:200].decode('latin-1')}.")
+        raise _nothing_at(request)
 
     def _may(self, request: Request, method: str, model: str | None) -> str:
         """Refuse a wrong method and a missing key; the name of the key that opened."""
@@ -273,18 +278,20 @@ class DataPlane:
             case ["repository", "models", model, ("load" | "unload") as verb]:
                 self._may(request, "POST", None)
                 return self._change(model, verb, request.body)
-        raise NotFound(f"There is nothing at /v2/{'/'.join(rest)[:160]}.")
+        raise _nothing_at(request)
 
     def _model(self, model: str, rest: list[str], request: Request) -> Found:
         version = None
         if rest[:1] == ["versions"] and len(rest) >= 2:
             version, rest = version_of(rest[1]), rest[2:]
         if rest == ["infer"]:
-            need(request, "POST")
+            self._may(request, "POST", model)
             self.plane.served(model, version)
             if len(self._paths) < 1000:
                 self._paths[request.path] = (model, version)
             return self._infer(model, version, request)
+        if rest not in ([], ["ready"], ["config"], ["stats"]):
+            raise _nothing_at(request)
         self._may(request, "GET", model)
         if rest == ["ready"]:
             try:
@@ -298,9 +305,7 @@ class DataPlane:
             return json_reply(200, oip.metadata(model, versions, manifest))
         if rest == ["config"]:
             return json_reply(200, _config(model, oip.metadata(model, versions, manifest)))
-        if rest == ["stats"]:
-            return json_reply(200, {"model_stats": self._stats(model, version)})
-        raise NotFound(f"There is nothing at /v2/models/{model[:80]}/{'/'.join(rest)[:80]}.")
+        return json_reply(200, {"model_stats": self._stats(model, version)})
 
     def _infer(self, model: str, version: int | None, request: Request) -> Found:
         if not self.keys.open:
@@ -314,18 +319,22 @@ class DataPlane:
             known = oip.quick(body, served.layout)
             if known is not None and known[1].rows <= MAX_ROWS:
                 return self._asked(model, version, known[1], request, self._finish(model, known[0]))
-        found = oip.parse(body, header)
-        wanted = oip.outputs_of(found, signature)
-        batch = oip.batch_of(found, served.layout, MAX_ROWS)
+        asked: list[tuple[oip.InferRequest, list[tuple[str, bool]]]] = []
+
+        def read() -> Batch:
+            found = oip.parse(body, header)
+            asked.append((found, oip.outputs_of(found, signature)))
+            return oip.batch_of(found, served.layout, MAX_ROWS)
 
         def finish(answered: Answered) -> Reply:
+            found, wanted = asked[0]
             data, length = oip.encode(model, answered, signature, wanted, found.id)
             if length is None:
                 return Reply(200, data)
             given = (b"inference-header-content-length", str(length).encode())
             return Reply(200, data, b"application/octet-stream", (given,))
 
-        return self._asked(model, version, batch, request, finish)
+        return self._answer(model, version, request, read, finish)
 
     @staticmethod
     def _finish(model: str, request_id: str | None) -> Finish:
@@ -342,6 +351,31 @@ class DataPlane:
             return Reply(200, oip.encode(model, answered, signature, every, request_id)[0])
 
         return finish
+
+    def _answer(self, model: str, version: int | None, request: Request, read: Read, finish: Finish) -> Found:
+        """The model's answers to what ``read`` makes of the body, on whichever wire ``finish`` writes.
+
+        A large body is read in a thread, and its answers are written there: Python takes microseconds for each row,
+        and nobody else is to wait for them.
+        """
+        if len(request.body) < _LARGE:
+            return self._asked(model, version, read(), request, finish)
+        return self._aside(model, version, request, read, finish)
+
+    async def _aside(self, model: str, version: int | None, request: Request, read: Read, finish: Finish) -> Reply:
+        """As `_answer` of a large body."""
+        loop, thread = asyncio.get_running_loop(), self._thread if len(request.body) >= _LARGE else None
+        batch = await loop.run_in_executor(thread, read)
+        answered: list[Answered] = []
+
+        def keep(found: Answered) -> Reply:
+            answered.append(found)
+            return Reply(200, b"")
+
+        reply = self._asked(model, version, batch, request, keep)
+        if not isinstance(reply, Reply):
+            await reply
+        return await loop.run_in_executor(thread, finish, answered[0])
 
     def _asked(self, model: str, version: int | None, batch: Batch, request: Request, finish: Finish) -> Found:
         """The batch's answers, on whichever wire ``finish`` writes."""
@@ -431,8 +465,10 @@ class DataPlane:
         found = []
         for name in self.plane.names():
             if not self.plane.loaded(name):
+                coming = name in self.plane.loading
+                state, why = ("LOADING", "") if coming else ("UNAVAILABLE", "unloaded")
                 if not only:
-                    found.append({"name": name, "version": "", "state": "UNAVAILABLE", "reason": "unloaded"})
+                    found.append({"name": name, "version": "", "state": state, "reason": why})
                 continue
             for route in self.plane.deployment(name).routes:
                 try:
@@ -470,39 +506,30 @@ class DataPlane:
         served = self.plane.served(model, version)[1]  # an unknown model is said before a bad body
         served.engine.backlog.check(deadline_of(request.headers))
         kind = kind_of(request)
-        layout, classes = served.layout, served.manifest.signature.classes
+        body, layout, classes = request.body, served.layout, served.manifest.signature.classes
         if kind in (tables.ARROW, tables.ARROW_FILE, tables.PARQUET):
-            return self._table(model, version, served, request, kind)
-        if kind in (tables.NDJSON, "application/jsonl", "application/x-jsonlines"):
-            batch = tables.from_lines(request.body, layout, MAX_ROWS)
-            return self._asked(
+            return self._aside(
                 model,
                 version,
-                batch,
                 request,
-                lambda a: Reply(200, tables.to_lines(a, classes), tables.NDJSON.encode()),
+                lambda: tables.from_table(body, kind, layout, MAX_ROWS),
+                lambda answered: Reply(200, tables.to_table(answered, classes, kind), kind.encode()),
             )
-        if kind == "text/csv":
-            batch = scoring.columns_of_csv(request.body, layout, MAX_ROWS)
-        else:
-            batch = layout.from_records(records_of(json_of(request.body)))
-        return self._asked(model, version, batch, request, lambda answered: _predictions(model, answered))
+        if kind in (tables.NDJSON, "application/jsonl", "application/x-jsonlines"):
+            return self._answer(
+                model,
+                version,
+                request,
+                lambda: tables.from_lines(body, layout, MAX_ROWS),
+                lambda answered: Reply(200, tables.to_lines(answered, classes), tables.NDJSON.encode()),
+            )
 
-    async def _table(self, model: str, version: int | None, served: Served, request: Request, kind: str) -> Reply:
-        loop = asyncio.get_running_loop()
-        batch = await loop.run_in_executor(None, tables.from_table, request.body, kind, served.layout, MAX_ROWS)
-        answered: list[Answered] = []
+        def read() -> Batch:
+            if kind == "text/csv":
+                return scoring.columns_of_csv(body, layout, MAX_ROWS)
+            return layout.from_records(records_of(json_of(body)))
 
-        def keep(found: Answered) -> Reply:
-            answered.append(found)
-            return Reply(200, b"")
-
-        reply = self._asked(model, version, batch, request, keep)
-        if not isinstance(reply, Reply):
-            await reply
-        classes = served.manifest.signature.classes
-        body = await loop.run_in_executor(None, tables.to_table, answered[0], classes, kind)
-        return Reply(200, body, kind.encode())
+        return self._answer(model, version, request, read, lambda answered: _predictions(model, answered))
 
     def _describe(self, model: str) -> Any:
         _, manifest = self.plane.manifest(model)
@@ -555,25 +582,19 @@ class DataPlane:
         self.keys.check(model, request.headers)
         served = self.plane.served(model)[1]
         served.engine.backlog.check(deadline_of(request.headers))
-        kind = kind_of(request)
+        kind, body, layout = kind_of(request), request.body, served.layout
         if kind == tables.PARQUET:
-            return self._scored_table(model, served, request)
-        if kind == "text/csv":
-            batch = scoring.columns_of_csv(request.body, served.layout, MAX_ROWS)
-        elif kind == "application/json":
-            batch = scoring.batch_of(request.body, served.layout, MAX_ROWS)
-        else:
+            return self._aside(model, None, request, lambda: tables.from_table(body, kind, layout, MAX_ROWS), _scored)
+        if kind not in ("application/json", "text/csv"):
             taken = "application/json, text/csv or application/vnd.apache.parquet"
             raise UnknownKindError(f"The content type must be {taken}, not '{kind[:80]}'.")
-        return self._asked(model, None, batch, request, _scored)
+        made = scoring.columns_of_csv if kind == "text/csv" else scoring.batch_of
+        return self._answer(model, None, request, lambda: made(body, layout, MAX_ROWS), _scored)
 
-    async def _scored_table(self, model: str, served: Served, request: Request) -> Reply:
-        loop = asyncio.get_running_loop()
-        batch = await loop.run_in_executor(
-            None, tables.from_table, request.body, tables.PARQUET, served.layout, MAX_ROWS
-        )
-        found = self._asked(model, None, batch, request, _scored)
-        return found if isinstance(found, Reply) else await found
+
+def _nothing_at(request: Request) -> NotFound:
+    # Without its first slashes, so that it is not taken for a folder of this machine and cut out.
+    return NotFound(f"There is nothing at {request.path.lstrip(b'/')[:200].decode('latin-1')}.")
 
 
 def _scored(answered: Answered) -> Reply:

@@ -21,9 +21,21 @@ from noria.errors import RequestError
 from noria.records import BundleManifest, Signature
 from noria.serve.batch import Batch, Column, Layout
 from noria.serve.plane import Answered, Part
+from noria.serve.reading import json_of
 from noria.store.segments.rows import joined_ids
 
-__all__ = ["InferRequest", "Tensor", "batch_of", "datatype", "encode", "metadata", "outputs_of", "parse", "tensors"]
+__all__ = [
+    "InferRequest",
+    "Tensor",
+    "batch_of",
+    "check_codec",
+    "datatype",
+    "encode",
+    "metadata",
+    "outputs_of",
+    "parse",
+    "tensors",
+]
 
 _DATATYPES = {
     "Boolean": "BOOL", "Int8": "INT8", "Int16": "INT16", "Int32": "INT32", "Int64": "INT64", "UInt8": "UINT8",
@@ -35,6 +47,7 @@ NUMPY: dict[str, str] = {
 }  # fmt: skip
 _KNOWN = {*NUMPY, "BF16", "BYTES"}
 _FLOATS = frozenset(("FP64", "FP32", "FP16", "BF16"))
+_TEXT_CODECS = frozenset(("str", "np", "pd", "datetime"))  # MLServer's content types that leave texts as they are
 _EXACT = 2.0**53
 _MOST_TENSORS = 10_000
 _LENGTH = struct.Struct("<I")
@@ -147,9 +160,9 @@ def parse(body: bytes, header_length: bytes | None) -> InferRequest:
         try:
             quick = _fast.decode(body)
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-            return _parse(_json(body), b"")
+            return _parse(json_of(body), b"")
         found = _quick(quick)
-        return _parse(_json(body), b"") if found is None else found
+        return _parse(json_of(body), b"") if found is None else found
     text = header_length.strip()
     length = int(text) if text.isdigit() and len(text) < 12 else -1
     if not 0 <= length <= len(body):
@@ -159,7 +172,7 @@ def parse(body: bytes, header_length: bytes | None) -> InferRequest:
         )
     if length == 0:
         raise RequestError("A raw request (Inference-Header-Content-Length: 0) names no input; send the JSON too.")
-    return _parse(_json(body[:length]), body[length:])
+    return _parse(json_of(body[:length]), body[length:])
 
 
 def _quick(request: _FastRequest) -> InferRequest | None:
@@ -200,13 +213,6 @@ def quick(body: bytes, layout: Layout) -> tuple[str | None, Batch] | None:
     if shape[0] * shape[1] != len(one.data) or one.name in layout.fields:
         return None
     return request.id, layout.from_numbers(one.data, shape)
-
-
-def _json(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise RequestError(f"The body is not JSON: {error}.") from None
 
 
 def _parse(found: Any, raw: bytes) -> InferRequest:
@@ -267,6 +273,7 @@ def _tensor(tensor: Any, place: int, raw: bytes, at: int) -> tuple[Tensor, int]:
         raise RequestError(f"The parameters of input '{name}' must be an object.")
     if "shared_memory_region" in parameters:
         raise RequestError("Shared memory is not supported; send the tensors in the request.")
+    check_codec(name, kind, parameters.get("content_type"))
     length = parameters.get("binary_data_size")
     if length is not None:
         if type(length) is not int or not 0 <= length <= len(raw) - at:
@@ -276,7 +283,7 @@ def _tensor(tensor: Any, place: int, raw: bytes, at: int) -> tuple[Tensor, int]:
         return Tensor(name, kind, shape, from_raw(name, kind, size, raw[at : at + length])), at + length
     if not isinstance(tensor.get("data"), list):
         raise RequestError(f"Input '{name}' needs 'data': a list.")
-    data = _flat(tensor["data"], name, len(shape))
+    data = _flat(tensor["data"], name, shape)
     if len(data) != size:
         raise RequestError(f"Input '{name}' has {len(data)} values; its shape {shape} needs {size}.")
     if kind == "BF16":
@@ -284,6 +291,16 @@ def _tensor(tensor: Any, place: int, raw: bytes, at: int) -> tuple[Tensor, int]:
     if kind in NUMPY:
         _check_kind(name, kind, data)
     return Tensor(name, kind, shape, data), at
+
+
+def check_codec(name: str, kind: str, content_type: Any) -> None:
+    """Refuse texts that are something else in disguise, as MLServer's clients may send them.
+
+    Raises:
+        RequestError: names the input.
+    """
+    if kind == "BYTES" and content_type is not None and content_type not in _TEXT_CODECS:
+        raise RequestError(f"Input '{name}' has content type {content_type!r:.40}; send its texts as they are.")
 
 
 def _check_kind(name: str, kind: str, data: list[Any]) -> None:
@@ -351,14 +368,18 @@ def _texts(name: str, size: int, raw: bytes) -> list[str]:
     return found
 
 
-def _flat(data: list[Any], name: str, depth: int) -> list[Any]:
-    """Row-major values of nested or flat data."""
+def _flat(data: list[Any], name: str, shape: list[int]) -> list[Any]:
+    """Row-major values of flat data, or of data nested as the shape says."""
+    depth, rows = 0, 1
     while any(isinstance(item, list) for item in data):
-        depth -= 1
-        if depth < 1 or not all(isinstance(item, list) for item in data):
+        rows *= shape[depth]
+        depth += 1
+        if depth == len(shape) or not all(isinstance(item, list) for item in data):
             raise RequestError(f"Input '{name}': 'data' is nested unevenly or deeper than its shape.")
         if len({len(item) for item in data}) > 1:
             raise RequestError(f"Input '{name}': the rows of 'data' differ in length.")
+        if len(data) != rows:
+            raise RequestError(f"Input '{name}': 'data' is nested otherwise than its shape {shape} says.")
         data = [value for item in data for value in item]
     return data
 

@@ -39,6 +39,37 @@ _PROBLEM = {
 }
 
 
+_RECEIPT = {
+    "type": "object",
+    "properties": {
+        "received": {"type": "integer"},
+        "matched": {"type": "integer"},
+        "unmatched": {"type": "array", "items": {"type": "string"}, "description": "Keys or ids; kept for later."},
+    },
+}
+_RECORDED = {
+    "type": "object",
+    "properties": {
+        "recorded": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "id": {"type": "string"},
+                    "prediction": {"type": "string", "description": "The prediction's id."},
+                    "given": {"description": "What the model had said."},
+                },
+            },
+        }
+    },
+}
+_REFUSALS = ("400", "401", "404", "413", "422", "503")
+
+
+def _given(description: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
 def _field(field: Field) -> dict[str, Any]:
     base = field.dtype.split("(")[0]
     if base.startswith(("Int", "UInt")):
@@ -91,7 +122,7 @@ def _paths(name: str, signature: Signature) -> dict[str, Any]:
             record,
         ]
     }
-    refused = {"description": "What is wrong, and where.", "content": {"application/json": {"schema": _PROBLEM}}}
+    refused = _given("What is wrong, and where.", _PROBLEM)
     owner = {"key": {"description": f"The record's {signature.key}."}} if signature.key else {}
     label = {
         "type": "object",
@@ -114,16 +145,21 @@ def _paths(name: str, signature: Signature) -> dict[str, Any]:
             "post": {
                 "operationId": f"predict_{name}",
                 "summary": f"Ask '{name}' for predictions.",
+                "parameters": [
+                    {
+                        "name": "version",
+                        "in": "query",
+                        "description": "The version to ask; the deployed ones by their shares without it.",
+                        "schema": {"type": "integer"},
+                    }
+                ],
                 "requestBody": {
                     "required": True,
                     "content": {"application/json": {"schema": body, "example": {"records": [example]}}},
                 },
                 "responses": {
-                    "200": {
-                        "description": "One prediction a record, in order.",
-                        "content": {"application/json": {"schema": _answer(signature)}},
-                    },
-                    **dict.fromkeys(("400", "404", "413", "422", "429", "503"), refused),
+                    "200": _given("One prediction a record, in order.", _answer(signature)),
+                    **dict.fromkeys((*_REFUSALS, "415", "429", "504"), refused),
                 },
             }
         },
@@ -139,7 +175,10 @@ def _paths(name: str, signature: Signature) -> dict[str, Any]:
                         }
                     },
                 },
-                "responses": {"200": {"description": "How many met their prediction."}, "422": refused},
+                "responses": {
+                    "200": _given("How many met their prediction.", _RECEIPT),
+                    **dict.fromkeys(_REFUSALS, refused),
+                },
             }
         },
         f"/overrides/{name}": {
@@ -157,7 +196,10 @@ def _paths(name: str, signature: Signature) -> dict[str, Any]:
                         }
                     },
                 },
-                "responses": {"200": {"description": "What is on record now."}, "422": refused},
+                "responses": {
+                    "200": _given("What is on record now.", _RECORDED),
+                    **dict.fromkeys(_REFUSALS, refused),
+                },
             }
         },
     }

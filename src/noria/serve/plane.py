@@ -17,7 +17,7 @@ from noria.core.clock import Clock
 from noria.errors import ModelError, NoriaError, NotFound, RequestError, StoreError
 from noria.records import BundleManifest, Deployment, Override, Route, Signature
 from noria.serve import overrides
-from noria.serve.batch import Batch, Layout
+from noria.serve.batch import Batch, Layout, problem_error, refused_records
 from noria.serve.control import Control
 from noria.serve.engine import Engine, ProcessEngine, Scores
 from noria.serve.metrics import Metrics
@@ -150,6 +150,7 @@ class Plane:
         self._background: set[asyncio.Task[None]] = set()
         self._shadows = 0
         self._unloaded: set[str] = set()
+        self.loading: set[str] = set()  # names of what comes up for the first time
         self.control = control
         self._heard: dict[str, int] = {}
         self.metrics = Metrics()
@@ -216,7 +217,12 @@ class Plane:
             line = self._lines.get(loop)
             if line is not None and line.deployment == deployment and not missing:
                 continue
-            await asyncio.gather(*(self._bring_up(digest, deployment) for digest in missing))
+            if line is None:
+                self.loading.add(loop)
+            try:
+                await asyncio.gather(*(self._bring_up(digest, deployment) for digest in missing))
+            finally:
+                self.loading.discard(loop)
             if bundles & self._served.keys() or line is None:
                 self._lines[loop] = _Line(deployment, self._served)
         for loop in self._lines.keys() - found.keys():
@@ -299,7 +305,7 @@ class Plane:
 
     def names(self) -> list[str]:
         """Names of every model there is, loaded or not."""
-        return sorted(self._lines.keys() | self._unloaded)
+        return sorted(self._lines.keys() | self._unloaded | self.loading)
 
     def loaded(self, name: str) -> bool:
         """Whether a model answers."""
@@ -354,6 +360,8 @@ class Plane:
             self._let_go()
 
     def _no_such(self, name: str) -> Any:
+        if name in self.loading:
+            raise ModelError(f"Model '{name}' is loading.")
         there = ", ".join(sorted(self._lines)) or "none yet"
         raise NotFound(f"No model '{name[:80]}' is deployed. Deployed: {there}.")
 
@@ -686,7 +694,9 @@ def _placed(error: RequestError, places: list[int]) -> RequestError:
 def _together(errors: list[RequestError]) -> RequestError:
     """One error of several parts' errors."""
     details = sorted((d for error in errors for d in error.details), key=lambda d: int(str(d["record"])))
-    return RequestError(str(errors[0]), details[:100])
+    if not details:
+        return errors[0]
+    return problem_error(details) if "field" in details[0] else refused_records(details)
 
 
 def without_folders(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import zlib
 from collections.abc import Mapping
@@ -34,6 +35,11 @@ MAX_BODY_BYTES = 64 * 2**20
 MAX_RECORDS = 10_000
 MAX_ROWS = 1_000_000
 _COMPRESSED = 1024
+# What stands before the next NaN or Infinity outside texts, and which it is; nothing is looked at twice.
+_NOT_FINITE = re.compile(
+    rb'((?:[^"NI]++|"[^"\\]*+(?:\\.[^"\\]*+)*+"?|N(?!aN)|I(?!nfinity))*+)(NaN|Infinity)?', re.DOTALL
+)
+_AS_JSON = {b"NaN": b"null", b"Infinity": b"1e999", None: b""}
 
 
 def kind_of(request: Request) -> str:
@@ -43,11 +49,12 @@ def kind_of(request: Request) -> str:
         UnknownKindError: it is text that is not UTF-8.
     """
     text = request.headers.get(b"content-type", b"application/json").decode("latin-1")
-    kind, _, rest = text.partition(";")
-    charset = rest.strip().lower()
-    if charset.startswith("charset=") and charset.removeprefix("charset=").strip('"') not in ("utf-8", "utf8", "ascii"):
-        raise UnknownKindError(f"The body must be in UTF-8, not in '{charset[8:40]}'.")
-    return kind.strip().lower()
+    kind, *parameters = (part.strip().lower() for part in text.split(";"))
+    for name, _, value in (parameter.partition("=") for parameter in parameters):
+        charset = value.strip().strip('"')
+        if name.rstrip() == "charset" and charset not in ("utf-8", "utf8", "us-ascii", "ascii"):
+            raise UnknownKindError(f"The body must be in UTF-8, not in '{charset[:40]}'.")
+    return kind
 
 
 def deadline_of(headers: Mapping[bytes, bytes]) -> float | None:
@@ -91,8 +98,8 @@ def version_of(text: str | None) -> int | None:
     return int(text)
 
 
-def json_of(body: bytes) -> Any:
-    """A body's JSON.
+def json_of(body: bytes, named: str = "The body") -> Any:
+    """A body's JSON. NaN, which JSON has not and Python's clients write, is null; Infinity is refused as too large.
 
     Raises:
         RequestError: it is none.
@@ -100,7 +107,13 @@ def json_of(body: bytes) -> Any:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise RequestError(f"The body is not JSON: {error}.") from None
+        problem = error
+    if b"NaN" in body or b"Infinity" in body:
+        try:
+            return orjson.loads(_NOT_FINITE.sub(lambda found: found[1] + _AS_JSON[found[2]], body))
+        except orjson.JSONDecodeError as error:
+            problem = error
+    raise RequestError(f"{named} is not JSON: {problem}.")
 
 
 def entries_of(body: bytes, name: str, example: str) -> list[Any]:
@@ -139,6 +152,8 @@ def inflated(body: bytes, coding: bytes) -> bytes:
     name = coding.strip().lower()
     if name in (b"", b"identity"):
         return body
+    if name == b"x-gzip":  # the same (RFC 9110, 8.4.1.3)
+        name = b"gzip"
     if name not in (b"gzip", b"deflate"):
         raise UnknownKindError(f"The content coding must be gzip or deflate, not '{name.decode('latin-1')[:40]}'.")
     if name == b"gzip":
@@ -157,14 +172,19 @@ def inflated(body: bytes, coding: bytes) -> bytes:
     return found
 
 
-def compressed(reply: Reply, headers: Any) -> Reply:
-    """The reply as the client can take it shorter, if it asked and it is worth it."""
-    accepted = headers.get(b"accept-encoding")
+def compressed(reply: Reply, request: Request) -> Reply:
+    """The reply as the client can take it shorter, if it asked and it is worth it.
+
+    What V2 says of models goes as it is: ``tritonclient.http.aio`` asks for it packed and unpacks predictions only.
+    """
+    accepted = request.headers.get(b"accept-encoding")
     if accepted is None or len(reply.body) < _COMPRESSED or reply.status != 200:
+        return reply
+    if request.path.startswith(b"/v2/") and not request.path.endswith(b"/infer"):
         return reply
     for choice in accepted.lower().split(b","):
         name, _, weight = choice.strip().partition(b";")
-        if name in (b"gzip", b"deflate") and weight.strip() not in (b"q=0", b"q=0.0"):
+        if name in (b"gzip", b"deflate") and weight.strip().rstrip(b"0.") != b"q=":
             packer = zlib.compressobj(1, zlib.DEFLATED, 31 if name == b"gzip" else 15)
             body = packer.compress(reply.body) + packer.flush()
             return Reply(200, body, reply.kind, (*reply.headers, (b"content-encoding", name)))

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 import orjson
 
 from noria.errors import RequestError
 from noria.serve.batch import Batch, Column, Layout
+from noria.serve.reading import json_of
 
-__all__ = ["UnknownKind", "batch_of", "columns_of_csv", "predictions"]
+__all__ = ["batch_of", "columns_of_csv", "predictions"]
 
+_NUMBER = re.compile(r" *[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|nan|inf(?:inity)?) *", re.ASCII | re.IGNORECASE)
 _SHAPES = ("dataframe_split", "dataframe_records", "instances", "inputs")
-
-
-class UnknownKind(RequestError):
-    """The content type is none of those taken."""
 
 
 def batch_of(body: bytes, layout: Layout, most: int) -> Batch:
@@ -31,10 +32,7 @@ def batch_of(body: bytes, layout: Layout, most: int) -> Batch:
     Raises:
         RequestError: says what is wrong with it.
     """
-    try:
-        found = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise RequestError(f"The body is not JSON: {error}.") from None
+    found = json_of(body)
     if not isinstance(found, dict):
         raise RequestError(f"The body must be an object with one of {', '.join(_SHAPES)}.")
     given = [name for name in _SHAPES if name in found]
@@ -135,12 +133,14 @@ def columns_of_csv(body: bytes, layout: Layout, most: int) -> Batch:
         RequestError: it is no CSV, or a value does not fit.
     """
     try:
-        rows = list(csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True))
+        read = csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True)
+        rows = list(islice(filter(None, read), most + 2))
     except (UnicodeDecodeError, csv.Error) as error:
         raise RequestError(f"The body is not CSV in UTF-8: {error}.") from None
-    rows = [row for row in rows if row]
     if not rows:
         raise RequestError("The CSV is empty.")
+    if len(rows) > most + 1:
+        raise RequestError(f"The CSV has more than {most} rows; send it in parts.")
     names, data = rows[0], rows[1:]
     if len(set(names)) < len(names):
         raise RequestError("A column is named twice in the CSV's first line.")
@@ -161,11 +161,10 @@ def _value(text: str, dtype: str) -> Any:
         return None
     if dtype == "Boolean":
         return {"true": True, "false": False, "1": True, "0": False}.get(text.strip().lower(), text)
-    if dtype.startswith(("Int", "UInt", "Float", "Decimal", "Duration")):
-        try:
-            return int(text) if dtype.lstrip("U").startswith("Int") and "." not in text else float(text)
-        except ValueError:
-            return text
+    if dtype.startswith(("Int", "UInt", "Float", "Decimal", "Duration")) and _NUMBER.fullmatch(text):
+        whole = dtype.lstrip("U").startswith("Int") and text.strip(" +-").isdigit()
+        with suppress(ValueError):  # of more digits than Python reads
+            return int(text) if whole else float(text)
     return text
 
 

@@ -6,7 +6,8 @@ Polars reads and writes the first two; it is imported when the first such reques
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from noria.errors import RequestError
 from noria.serve.batch import Batch, Column, Layout
 from noria.serve.oip import ids, merged
 from noria.serve.plane import Answered
+from noria.serve.reading import json_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -34,28 +36,28 @@ def from_lines(body: bytes, layout: Layout, most: int) -> Batch:
     Raises:
         RequestError: names the line that is no record.
     """
-    lines = [line for line in body.split(b"\n") if line.strip()]
+    lines = {number: line for number, line in enumerate(map(bytes.strip, body.split(b"\n")), 1) if line}
     if not lines:
         raise RequestError("There are no records to predict.")
     if len(lines) > most:
         raise RequestError(f"{len(lines)} records in one request; at most {most}.")
-    try:
-        records = orjson.loads(b"[" + b",".join(lines) + b"]")
-    except orjson.JSONDecodeError:
-        records = [_record(line, place) for place, line in enumerate(lines)]
-    if len(records) != len(lines):  # a line held several values
-        records = [_record(line, place) for place, line in enumerate(lines)]
-    for place, record in enumerate(records):
+    records = _at_once(list(lines.values()))
+    if records is None:
+        records = [json_of(line, f"Line {number}") for number, line in lines.items()]
+    for number, record in zip(lines, records, strict=True):
         if not isinstance(record, dict):
-            raise RequestError(f"Line {place + 1} is not a JSON object.")
+            raise RequestError(f"Line {number} is not a JSON object.")
     return layout.from_records(records)
 
 
-def _record(line: bytes, place: int) -> Any:
+def _at_once(lines: list[bytes]) -> list[Any] | None:
+    """The lines' records; None where they must be read one by one, as lines are that are none alone."""
     try:
-        return orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        raise RequestError(f"Line {place + 1} is not JSON: {error}.") from None
+        records: list[Any] = orjson.loads(b"[" + b",".join(lines) + b"]")
+    except orjson.JSONDecodeError:
+        return None
+    whole = len(records) == len(lines) and all(line[:1] == b"{" and line[-1:] == b"}" for line in lines)
+    return records if whole else None
 
 
 def from_table(body: bytes, kind: str, layout: Layout, most: int) -> Batch:
@@ -67,21 +69,25 @@ def from_table(body: bytes, kind: str, layout: Layout, most: int) -> Batch:
     import polars as pl
 
     source = io.BytesIO(body)
-    try:
+    with _read("The body cannot be read as " + ("Parquet" if kind == PARQUET else "Arrow")):
         if kind == PARQUET:
             _check_rows(pl.scan_parquet(source).select(pl.len()).collect().item(), most)
             frame = pl.read_parquet(io.BytesIO(body))
         else:
             frame = pl.read_ipc(source) if body[:6] == b"ARROW1" else pl.read_ipc_stream(source)
-    except RequestError:
-        raise
-    except BaseException as error:  # a panic of the reader's is no Exception
-        if isinstance(error, (KeyboardInterrupt, SystemExit)):
-            raise
-        name = "Parquet" if kind == PARQUET else "Arrow"
-        raise RequestError(f"The body cannot be read as {name}: {str(error)[:200]}.") from None
     _check_rows(frame.height, most)
     return layout.from_columns({name: column(frame[name]) for name in frame.columns}, frame.height)
+
+
+@contextmanager
+def _read(problem: str) -> Iterator[None]:
+    """Refuse what Polars cannot read, such as a time that is none, with its own reason."""
+    try:
+        yield
+    except (RequestError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - a panic of Polars' is no Exception
+        raise RequestError(f"{problem}: {str(error)[:200].rstrip('.')}.") from None
 
 
 def _check_rows(rows: int, most: int) -> None:
@@ -92,10 +98,23 @@ def _check_rows(rows: int, most: int) -> None:
 
 
 def column(values: pl.Series) -> Column:
-    """A column as the layout takes it: an array of numbers, or plain values."""
+    """A column as the layout takes it: an array of numbers, or plain values.
+
+    Raises:
+        RequestError: it holds what no field holds, or a time that is none.
+    """
+    with _read(f"Column '{values.name[:200]}' cannot be read"):
+        return _column(values)
+
+
+def _column(values: pl.Series) -> Column:
+    import polars as pl
+
     kind = values.dtype
-    if kind.is_float() or (kind.is_integer() and not values.null_count()):
-        found: np.ndarray[Any, Any] = values.to_numpy()
+    if kind.is_decimal():
+        return _column(values.cast(pl.Float64))
+    if kind.is_float() or (kind.is_integer() and not values.null_count() and not str(kind).endswith("Int128")):
+        found: np.ndarray[Any, Any] = values.to_numpy()  # which has no integers of 128 bits
         return found
     if kind.is_temporal():
         return (
