@@ -306,6 +306,24 @@ def test_killed_in_mid_load_it_has_kept_what_it_acknowledged(folder: Path) -> No
     assert set(acknowledged) <= there
 
 
+def test_a_model_that_computes_for_ever_ends_with_its_server(trained: tuple[Store, list[ModelVersion]]) -> None:
+    with Command(trained[0].folder, "churn") as command:
+        body = json.dumps({"age": 40, "city": "Sisyphus", "bonus": 0.5}).encode()
+        with closing(http.client.HTTPConnection("127.0.0.1", command.port)) as connection:
+            connection.request("POST", "/predict/churn", body, {"content-type": "application/json"})
+            (model,) = (one for one in command.tree() if "noria.loop.worker" in one.cmdline())
+            before = model.cpu_times().user
+            end = time.monotonic() + 60
+            while model.cpu_times().user < before + 0.2:  # it is at it
+                assert time.monotonic() < end
+                time.sleep(0.02)
+            for process in command.tree():
+                if process != model:
+                    process.kill()
+            assert psutil.wait_procs([model], timeout=60)[1] == []
+        command.ended()
+
+
 def test_several_processes_share_the_port_and_one_that_dies_is_replaced(folder: Path) -> None:
     with Command(folder, "numbers", "--workers", "2") as command:
         before = command.servers()

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -15,6 +13,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -268,14 +267,41 @@ def test_a_model_process_that_never_comes_up_is_said(
         assert found.get("/v2/models/churn/ready").status == 503
 
 
-def test_model_processes_see_no_credentials(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_model_processes_see_no_credentials(
+    trained: tuple[Store, list[ModelVersion]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_SECRET_ACCESS_KEY", "PGPASSWORD", "NORIA_TOKEN"):
+        monkeypatch.setenv(name, "a secret")
+    found = Served(*trained)
+    found.deploy((1, 100.0))
+    with found.up():
+        (worker,) = workers()
+        given = worker.environ()
+    assert "PATH" in given
+    assert "a secret" not in given.values()
+
+
+def test_what_a_model_forked_keeps_nobody_waiting_once_it_has_ended(served: Served) -> None:
     (worker,) = workers()
-    names = set(worker.environ())
-    assert "PATH" in names
-    assert not {name for name in names if any(word in name for word in ("TOKEN", "SECRET", "PASSWORD", "KEY"))}
-    done = subprocess.run(["true"], check=True)
-    assert done.returncode == 0
-    assert os.getpid() != worker.pid
+    assert served.post("/predict/churn", {**GOOD, "city": "Lerna"}).status == 200
+    (forked,) = worker.children()
+    assert served.post("/predict/churn", {**GOOD, "city": "Pompeii"}).status == 503
+    served.until(lambda: served.post("/predict/churn", GOOD).status == 200)
+    assert has_gone(forked.pid)
+
+
+def test_a_model_neither_reads_requests_nor_writes_answers(served: Served) -> None:
+    for _ in range(3):
+        assert served.post("/predict/churn", {**GOOD, "city": "Babel"}).status == 200
+        assert served.post("/predict/churn", GOOD).status == 200
+
+
+def test_temporary_files_of_a_model_go_with_its_process(served: Served) -> None:
+    (worker,) = workers()
+    folder = Path(worker.environ()["TMPDIR"])
+    assert list(folder.iterdir())
+    assert served.post("/predict/churn", {**GOOD, "city": "Pompeii"}).status == 503
+    served.until(lambda: not folder.exists())
 
 
 # -- routing, pure
