@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from serving import Clock, Served
 
 from noria.errors import Conflict, ModelError
+from noria.loop.staging import worker_command
 from noria.records import Deployment, Field, ModelVersion, Route, Signature
 from noria.serve import DataPlane, Plane, choose
 from noria.serve.address import listen
@@ -265,6 +266,25 @@ def test_a_model_process_that_never_comes_up_is_said(
         assert reply.status == 503
         assert "cannot be served" in reply.body["error"]
         assert found.get("/v2/models/churn/ready").status == 503
+
+
+def test_a_model_that_never_comes_up_keeps_no_other_waiting(trained: tuple[Store, list[ModelVersion]]) -> None:
+    store, versions = trained
+    script = f'case "$*" in *{versions[1].bundle}*) exec sleep 600;; esac; exec "$0" "$@"'
+    deployments = {"churn": Deployment("churn", 1, NOW, (Route(1, versions[0].bundle, "champion", 100.0),))}
+    command = ["sh", "-c", script, *worker_command(store)]
+    plane = Plane(store, Clock(), command, lambda: dict(deployments), refresh_s=0.05)
+    found = Served(store, versions)
+    with ServerThread(DataPlane(plane)) as server:
+        found.port = server.port
+        deployments["stuck"] = Deployment("stuck", 1, NOW, (Route(2, versions[1].bundle, "champion", 100.0),))
+        found.until(lambda: "it is loading" in str(found.post("/predict/stuck", GOOD).body))
+        assert found.get("/v2/health/ready").status == 503
+        del deployments["churn"]
+        found.until(lambda: found.post("/predict/churn", GOOD).status == 404)
+        deployments["stuck"] = Deployment("stuck", 2, NOW, (Route(1, versions[0].bundle, "champion", 100.0),))
+        found.until(lambda: found.post("/predict/stuck", GOOD).status == 200)
+        assert found.get("/v2/health/ready").status == 200
 
 
 def test_model_processes_see_no_credentials(
