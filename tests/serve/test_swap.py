@@ -224,6 +224,23 @@ def test_stopping_finishes_the_requests_in_flight(trained: tuple[Store, list[Mod
     assert workers() == []
 
 
+def test_who_waits_for_a_model_that_hangs_is_told_when_the_server_stops(
+    trained: tuple[Store, list[ModelVersion]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("noria.serve.listen._DRAIN_SECONDS", 0.2)
+    found = Served(*trained)
+    found.deploy((1, 100.0))
+    with ThreadPoolExecutor(1) as pool:
+        with found.up():
+            (worker,) = workers()
+            before = worker.cpu_times().user
+            hung = pool.submit(found.post, "/predict/churn", {**GOOD, "city": "Sisyphus"})
+            found.until(lambda: worker.cpu_times().user > before + 0.2)
+        reply = hung.result()
+    assert (reply.status, "was stopped" in reply.body["error"]) == (503, True)
+    assert has_gone(worker.pid)
+
+
 def test_a_port_in_use_is_said(trained: tuple[Store, list[ModelVersion]]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -35,6 +35,7 @@ _log = logging.getLogger("noria.serve")
 _TRY_AGAIN_SECONDS = 30.0
 _DEADLINE_SECONDS = 60.0
 _OTHERS_SECONDS = 10.0  # how long a model that is up waits for the others before the first request is taken
+_LAST_SECONDS = 3.0
 _MAX_SHADOWS = 64
 _FOLDERS = re.compile(r"(?<![\w:/.])/(?:[^\s/:'\"]+/)+")
 _MANIFEST = msgspec.json.Decoder(BundleManifest)
@@ -143,6 +144,7 @@ class Plane:
         self._max_memory = max_memory
         self._native = native
         self._served: dict[str, Served] = {}  # by bundle digest
+        self._leaving: set[Served] = set()
         self._broken: dict[str, tuple[str, float]] = {}  # why, and when to try again
         self._lines: dict[str, _Line] = {}
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="store")
@@ -176,7 +178,12 @@ class Plane:
         for task in coming:
             task.cancel()
         await asyncio.gather(*coming, return_exceptions=True)
-        await asyncio.gather(*self._background, *(served.engine.stop() for served in self._served.values()))
+        ending = (*self._served.values(), *self._leaving)
+        for served in ending:
+            if isinstance(served.engine, ProcessEngine):
+                # Callers have had their time to be answered: what is still asked is a shadow's, or hangs.
+                served.engine.patience = _LAST_SECONDS
+        await asyncio.gather(*self._background, *(served.engine.stop() for served in ending))
         self._served.clear()
         await self.recorder.close()
         self._threads.shutdown(wait=True)
@@ -270,7 +277,15 @@ class Plane:
             self._retire(self._served.pop(digest))
 
     def _retire(self, served: Served) -> None:
-        self._beside(_retired(served))
+        self._leaving.add(served)
+        self._beside(self._retired(served))
+
+    async def _retired(self, served: Served) -> None:
+        """End a version once the requests that chose it have been answered."""
+        while served.users:
+            await asyncio.sleep(0.01)
+        await served.engine.stop()
+        self._leaving.discard(served)
 
     def _may_try(self, digest: str) -> bool:
         return digest not in self._broken or time.monotonic() > self._broken[digest][1]
@@ -703,13 +718,6 @@ class Plane:
 def _unknown(loop: str, version: int, routes: Sequence[Route]) -> Route:
     there = ", ".join(str(route.version) for route in routes)
     raise NotFound(f"Version {version} of '{loop}' is not deployed. Deployed: {there}.")
-
-
-async def _retired(served: Served) -> None:
-    """End a version once the requests that chose it have been answered."""
-    while served.users:
-        await asyncio.sleep(0.01)
-    await served.engine.stop()
 
 
 def _laid_out(batch: Batch, served: Served, main: Served) -> Batch:
