@@ -342,6 +342,31 @@ def test_several_processes_share_the_port_and_one_that_dies_is_replaced(folder: 
         assert command.post("/v2/repository/models/numbers/load", b"")[0] == 200
 
 
+def test_what_a_process_counted_stays_in_the_sum_when_it_dies(folder: Path) -> None:
+    def asked() -> float:
+        return shown("noria_requests_total{")
+
+    def shown(name: str) -> float:
+        with urllib.request.urlopen(f"http://127.0.0.1:{command.port}/metrics", timeout=30) as reply:
+            lines = reply.read().decode().splitlines()
+        return sum(float(line.split()[1]) for line in lines if line.startswith(name))
+
+    with Command(folder, "numbers", "--workers", "2") as command:
+        for _ in range(40):
+            assert command.post(INFER)[0] == 200
+        end = time.monotonic() + 30
+        while any(asked() < 40 for _ in range(10)):  # each process has told the other
+            assert time.monotonic() < end
+        assert (shown("noria_model_up"), shown("noria_model_share_percent")) == (1, 100)
+        before = command.servers()
+        for process in before:
+            process.kill()
+            while len(command.servers()) < 2 or process in command.servers():
+                assert time.monotonic() < end + 30
+                time.sleep(0.05)
+            assert [asked() for _ in range(10)] == [40] * 10
+
+
 @pytest.mark.parametrize(
     ("model", "said"),
     [("numbers@champion", "version 2"), ("numbers/1", "version 1"), ("models:/numbers/2", "version 2")],
