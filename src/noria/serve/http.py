@@ -115,6 +115,7 @@ class DataPlane:
         try:
             self.plane.recorder.flush()
         except StoreError as error:
+            self.plane.outage.met(error)
             return refusal(error)
         return None
 
@@ -225,7 +226,8 @@ class DataPlane:
     @property
     def ready(self) -> bool:
         """Whether every model that is deployed answers, and the server is not about to stop."""
-        return self.plane.ready and not self.draining and all(map(self.plane.loaded, self.plane.loops()))
+        able = self.plane.ready and not self.draining and self.plane.outage.cause is None
+        return able and all(map(self.plane.loaded, self.plane.loops()))
 
     def snapshot(self) -> Snapshot:
         """The counts of this process."""

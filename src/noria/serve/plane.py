@@ -23,6 +23,7 @@ from noria.serve.control import Control
 from noria.serve.engine import Engine, ProcessEngine, Scores
 from noria.serve.metrics import Metrics
 from noria.serve.native import NativeEngine, fits
+from noria.serve.outage import Outage, Unrecorded
 from noria.serve.process import WorkerProcess
 from noria.serve.recording import Recorder
 from noria.serve.rules import choose, mirrored
@@ -149,6 +150,7 @@ class Plane:
         self._lines: dict[str, _Line] = {}
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="store")
         self.recorder = Recorder(store, level, self._threads)
+        self.outage = Outage(getattr(store.predictions, "check_writable", None))
         self._follower: asyncio.Task[None] | None = None
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # one change of a loop at a time
         self._coming: dict[str, tuple[Deployment, asyncio.Task[None]]] = {}  # what each loop is changing to
@@ -192,6 +194,8 @@ class Plane:
         while True:
             await asyncio.sleep(self._refresh_s)
             try:
+                if self.outage.cause is not None:
+                    await self._in_thread(self.outage.look)
                 self._changes(await self._in_thread(self._read))
                 if self.control is not None:
                     self._listen(self.control)
@@ -496,6 +500,8 @@ class Plane:
             TooLate: the deadline passed before its turn.
             StoreError: the prediction cannot be recorded.
         """
+        if self.outage.cause is not None:
+            raise Unrecorded(self.outage.cause)
         started = time.perf_counter()
         route, main = self.served(loop, version)
         line = self._lines[loop]
@@ -640,7 +646,11 @@ class Plane:
     ) -> Part:
         spent = time.perf_counter() - started
         now, spent_us = self._clock.now(), int(spent * 1e6)
-        first = self.recorder.keep(loop, now, batch, route, served, scores, spent_us, trace, hold=hold)
+        try:
+            first = self.recorder.keep(loop, now, batch, route, served, scores, spent_us, trace, hold=hold)
+        except StoreError as error:
+            self.outage.met(error)
+            raise
         self.metrics.answered(loop, route, served.manifest.signature.classes, scores, spent)
         return Part(places, route, served, scores, first)
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from noria.core.hashing import digest_bytes
+from noria.core.ids import new_id
 from noria.errors import Conflict, NotFound
 from noria.store.files import store_error
 from noria.store.kinds import Label, Prediction
@@ -30,6 +31,7 @@ T = TypeVar("T")
 Numbered = list[tuple[int, Prediction]]
 _LABEL = msgspec.json.Decoder(Label)
 _KEPT_CHUNKS = 32
+_CHECKED_BYTES = 2**16
 _LABELLED = """
 SELECT l.sequence, l.body, l.target FROM labels l
 WHERE l.loop = ? AND l.target IS NOT NULL AND l.sequence > ?
@@ -69,6 +71,22 @@ class FolderPredictions:
     def writer(self, loop: str) -> SegmentWriter:
         """A writer of this process's own for a loop's predictions."""
         return SegmentWriter(self.segments, loop)
+
+    def check_writable(self) -> None:
+        """Find out whether predictions can be recorded, by writing something.
+
+        Raises:
+            StoreError: they cannot.
+        """
+        path = self.segments / f".{new_id()}.tmp"
+        try:
+            self.segments.mkdir(parents=True, exist_ok=True)
+            try:
+                path.write_bytes(bytes(_CHECKED_BYTES))
+            finally:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise store_error(error, "record a prediction") from error
 
     def append(self, predictions: Sequence[Prediction]) -> None:
         """Record predictions; durable on return."""
