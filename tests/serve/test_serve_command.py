@@ -463,6 +463,47 @@ def test_a_row_that_does_not_fit_is_named_and_nothing_is_left(folder: Path, tmp_
         assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("kind", ["csv", "ndjson"])
+@pytest.mark.parametrize("out", ["csv", "parquet", "ndjson", "arrow"])
+def test_the_model_says_which_types_text_has_and_not_its_first_rows(
+    folder: Path, tmp_path: Path, kind: str, out: str
+) -> None:
+    whole, parts = {"a": 1, "b": 3, "c": None}, {"a": 0.5, "b": 3, "c": 0.25}
+    records = [whole] * 15_000 + [parts] * 6_000
+    if kind == "csv":
+        lines = ["a,b,c"] + [",".join("" if one is None else str(one) for one in row.values()) for row in records]
+    else:
+        lines = [json.dumps(row) for row in records]
+    (tmp_path / f"rows.{kind}").write_text("\n".join(lines))
+    done = predict(folder, str(tmp_path / f"rows.{kind}"), "--out", str(tmp_path / f"out.{out}"))
+    assert done.returncode == 0, done.stderr
+    read: Any = {"csv": pl.read_csv, "parquet": pl.read_parquet, "ndjson": pl.read_ndjson, "arrow": pl.read_ipc}[out]
+    found = read(tmp_path / f"out.{out}", **({"infer_schema_length": None} if out in ("csv", "ndjson") else {}))
+    assert found["a"].to_list() == [1.0] * 15_000 + [0.5] * 6_000
+    assert found["c"].to_list() == [None] * 15_000 + [0.25] * 6_000
+    assert found.select("prediction", "probability_1")[[0, -1]].n_unique() == 2
+
+
+@pytest.mark.parametrize(("kind", "said"), [("csv", "'oops' is not a number"), ("ndjson", "'oops'")])
+def test_text_for_a_number_is_named_by_row_and_field(folder: Path, tmp_path: Path, kind: str, said: str) -> None:
+    line = {"csv": "0.5,3,{}", "ndjson": '{{"a": 0.5, "b": 3, "c": {}}}'}[kind]
+    good, bad = line.format(0.1), line.format('"oops"')
+    lines = [*(["a,b,c"] if kind == "csv" else []), *[good] * 12_345, bad, good]
+    (tmp_path / f"rows.{kind}").write_text("\n".join(lines))
+    done = predict(folder, str(tmp_path / f"rows.{kind}"))
+    assert done.returncode == 1
+    assert "Row 12345, field 'c'" in done.stderr
+    assert said in done.stderr
+
+
+def test_a_place_that_cannot_be_written_is_said(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("a,b,c\n0.5,3,0.1\n")
+    for name in ("none/out.csv", "none/out.parquet"):
+        done = predict(folder, str(tmp_path / "rows.csv"), "--out", str(tmp_path / name))
+        assert (done.returncode, "cannot be written" in done.stderr) == (1, True)
+        assert "Traceback" not in done.stderr
+
+
 def test_keys_are_made_listed_and_taken_back(folder: Path) -> None:
     def keys(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "noria.cli", "keys", *arguments, "--store", str(folder)]
