@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from noria.core.ids import new_id
+from noria.errors import StoreError, StoreFull
 from noria.store.files import store_error
 from noria.store.segments.delta import commit, last_commit
 from noria.store.segments.index import placed
@@ -184,6 +185,8 @@ def _schema(log: FolderPredictions, loop: str) -> dict[str, str]:
 
 def _write(log: FolderPredictions, loop: str, frame: pl.DataFrame) -> tuple[Any, ...]:
     """Write a frame as a file of the table, durable; returns its row of the index."""
+    import polars as pl
+
     from noria.store.segments.table import settle
 
     folder = table_folder(log.folder, loop)
@@ -191,14 +194,23 @@ def _write(log: FolderPredictions, loop: str, frame: pl.DataFrame) -> tuple[Any,
     settled = settle(frame, _schema(log, loop))
     name = f"part-{new_id()}.parquet"
     temporary = folder / f".{name}.{secrets.token_hex(4)}.tmp"
-    settled.write_parquet(temporary, compression="zstd", compression_level=3, row_group_size=ROW_GROUP, statistics=True)
-    for path in (temporary, folder):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-    temporary.rename(folder / name)
+    try:
+        settled.write_parquet(
+            temporary, compression="zstd", compression_level=3, row_group_size=ROW_GROUP, statistics=True
+        )
+        for path in (temporary, folder):
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        temporary.rename(folder / name)
+    except pl.exceptions.PolarsError as error:
+        full = "No space left" in str(error)
+        problem = StoreFull if full else StoreError
+        raise problem(f"A file of the table of '{loop}' cannot be written: {str(error)[:300]}") from error
+    finally:
+        temporary.unlink(missing_ok=True)  # room that is needed, where there was too little
     times = settled["at"].dt.epoch("us")
     facts = {column: str(kind) for column, kind in settled.schema.items()}
     size = (folder / name).stat().st_size
