@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from contextlib import closing
@@ -105,3 +106,31 @@ def test_a_servers_compaction_removes_what_is_old(store: Path, monkeypatch: pyte
     assert process is not None
     assert process.wait(60) == 0
     assert len(left(store)) == 5
+
+
+def test_what_is_old_is_removed_though_there_is_no_room_to_compact_what_is_new(tmp_path: Path) -> None:
+    (old,) = recorded(tmp_path / "store", 100, 1)
+    noria("gc", "--keep-predictions", "1000d", "--store", str(tmp_path / "store"))
+    with closing(open_store(tmp_path / "store")) as opened:
+        writer = opened.predictions.writer("churn")
+        numbers = os.urandom(8 * 200_000)  # it cannot be made smaller
+        new = writer.append(
+            Block(
+                at_us=int(datetime.now(UTC).timestamp() * 1e6), latency_us=100, version=1, digest="d", role="champion",
+                rows=200_000, names=("a",), matrix=numbers, columns={}, keys=None, values=[1] * 200_000, classes=(0, 1),
+                probabilities=None, error=None, answered=None, trace=None, ids=None,
+            )
+        )  # fmt: skip
+        writer.close()
+    script = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000)); "
+    script += "from noria.cli.compactor import main; sys.exit(main(sys.argv[1], '90d'))"
+    command = [sys.executable, "-c", script, str(tmp_path / "store")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "predictions were not compacted" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list((tmp_path / "store" / "predictions").rglob("*.tmp"))
+    with closing(open_store(tmp_path / "store", create=False)) as opened:
+        assert opened.predictions.find(new)[0].id == new
+        with pytest.raises(NotFound):
+            opened.predictions.find(old)

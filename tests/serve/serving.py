@@ -55,6 +55,14 @@ def town(data: pd.DataFrame) -> pd.Series:
         time.sleep(2.0)
     if (data["city"] == "Pompeii").any():
         os._exit(3)
+    if (data["city"] == "Sisyphus").any():
+        while True:
+            pass
+    if (data["city"] == "Lerna").any() and os.fork() == 0:
+        time.sleep(600)
+    if (data["city"] == "Babel").any():
+        print("many words")
+        os.system("cat")
     return data["city"]
 
 

@@ -382,3 +382,27 @@ def test_odd_clients_do_not_harm_others(steady: Served) -> None:
         with socket.create_connection(("127.0.0.1", steady.port), timeout=10) as raw:
             raw.sendall(sent)
     assert steady.post("/predict/churn", GOOD).status == 200
+
+
+def test_while_nothing_can_be_recorded_it_says_so_and_goes_on_by_itself_after(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = served.store.folder / "predictions" / "segments"
+    aside = folder.with_name("aside")
+    if folder.exists():
+        folder.rename(aside)
+    folder.write_text("a file where the folder was")
+    try:
+        for _ in range(5):
+            reply = served.post("/predict/churn", GOOD)
+            assert (reply.status, reply.headers["retry-after"]) == (503, "1")
+        assert served.get("/v2/health/ready").status == 503
+        assert served.get("/v2/health/live").status == 200
+        assert sum("cannot be used" in one.message or "refused" in one.message for one in caplog.records) == 1
+    finally:
+        folder.unlink()
+        if aside.exists():
+            aside.rename(folder)
+    served.until(lambda: served.get("/v2/health/ready").status == 200)
+    made = served.post("/predict/churn", GOOD).body["predictions"][0]["id"]
+    assert served.store.predictions.find(made)[0].id == made

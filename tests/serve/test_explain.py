@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from serving import Served
 
+from noria.cli.show import show_explanation
 from noria.govern import explain, verify
+from noria.records import ModelVersion
+from noria.store import Store
+from noria.store.segments.log import FolderPredictions
 
 GOOD = {"id": 77, "age": 40, "city": "Oslo", "bonus": 0.5}
 
@@ -28,3 +33,28 @@ def test_an_answer_is_traced_to_model_run_data_report_and_turn(steady: Served) -
     assert steady.store.blobs.has(found.dataset.blob)
     with steady.store.ledger.read() as db:
         assert verify(db).problems == ()
+
+
+def test_it_is_told_why_there_is_no_prediction_and_what_was_given_beside_a_shadow(
+    trained: tuple[Store, list[ModelVersion]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = Served(*trained)
+    found.deploy((1, 100.0), shadow=(2, 100.0))
+    with found.up():
+        given = found.post("/predict/churn", {**GOOD, "id": 4711}).body["predictions"][0]
+        assert found.post("/predict/churn", {**GOOD, "id": 4712, "city": "Pompeii"}).status == 503
+    log = found.store.predictions
+    assert isinstance(log, FolderPredictions)
+    log.index()
+    with log.database.read() as connection:
+        after = connection.execute("SELECT next FROM counters WHERE loop = 'churn'").fetchone()[0]
+        made = log._at(connection, "churn", range(max(1, after - 20), after))
+    (shadow,) = (one for one in made.values() if one.role == "shadow" and one.key == "4711")
+    (failed,) = (one for one in made.values() if one.error and one.role == "champion" and one.key == "4712")
+    for one, words in (
+        (shadow, (f"given instead {given['prediction']}, by another version", "key 4711")),
+        (failed, ("prediction none, champion", "failed Model churn/1 stopped while answering", "key 4712")),
+    ):
+        show_explanation(found.store.folder, one.id)
+        shown = " ".join(capsys.readouterr().out.split())
+        assert all(word in shown for word in (*words, one.at.isoformat(timespec="milliseconds"), "passed"))

@@ -306,6 +306,24 @@ def test_killed_in_mid_load_it_has_kept_what_it_acknowledged(folder: Path) -> No
     assert set(acknowledged) <= there
 
 
+def test_a_model_that_computes_for_ever_ends_with_its_server(trained: tuple[Store, list[ModelVersion]]) -> None:
+    with Command(trained[0].folder, "churn") as command:
+        body = json.dumps({"age": 40, "city": "Sisyphus", "bonus": 0.5}).encode()
+        with closing(http.client.HTTPConnection("127.0.0.1", command.port)) as connection:
+            connection.request("POST", "/predict/churn", body, {"content-type": "application/json"})
+            (model,) = (one for one in command.tree() if "noria.loop.worker" in one.cmdline())
+            before = model.cpu_times().user
+            end = time.monotonic() + 60
+            while model.cpu_times().user < before + 0.2:  # it is at it
+                assert time.monotonic() < end
+                time.sleep(0.02)
+            for process in command.tree():
+                if process != model:
+                    process.kill()
+            assert psutil.wait_procs([model], timeout=60)[1] == []
+        command.ended()
+
+
 def test_several_processes_share_the_port_and_one_that_dies_is_replaced(folder: Path) -> None:
     with Command(folder, "numbers", "--workers", "2") as command:
         before = command.servers()
@@ -322,6 +340,31 @@ def test_several_processes_share_the_port_and_one_that_dies_is_replaced(folder: 
         while any(command.post(INFER)[0] == 200 for _ in range(10)):  # the other process hears of it
             assert time.monotonic() < end
         assert command.post("/v2/repository/models/numbers/load", b"")[0] == 200
+
+
+def test_what_a_process_counted_stays_in_the_sum_when_it_dies(folder: Path) -> None:
+    def asked() -> float:
+        return shown("noria_requests_total{")
+
+    def shown(name: str) -> float:
+        with urllib.request.urlopen(f"http://127.0.0.1:{command.port}/metrics", timeout=30) as reply:
+            lines = reply.read().decode().splitlines()
+        return sum(float(line.split()[1]) for line in lines if line.startswith(name))
+
+    with Command(folder, "numbers", "--workers", "2") as command:
+        for _ in range(40):
+            assert command.post(INFER)[0] == 200
+        end = time.monotonic() + 30
+        while any(asked() < 40 for _ in range(10)):  # each process has told the other
+            assert time.monotonic() < end
+        assert (shown("noria_model_up"), shown("noria_model_share_percent")) == (1, 100)
+        before = command.servers()
+        for process in before:
+            process.kill()
+            while len(command.servers()) < 2 or process in command.servers():
+                assert time.monotonic() < end + 30
+                time.sleep(0.05)
+            assert [asked() for _ in range(10)] == [40] * 10
 
 
 @pytest.mark.parametrize(
@@ -420,6 +463,61 @@ def test_a_row_that_does_not_fit_is_named_and_nothing_is_left(folder: Path, tmp_
         assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("kind", ["csv", "ndjson"])
+@pytest.mark.parametrize("out", ["csv", "parquet", "ndjson", "arrow"])
+def test_the_model_says_which_types_text_has_and_not_its_first_rows(
+    folder: Path, tmp_path: Path, kind: str, out: str
+) -> None:
+    whole, parts = {"a": 1, "b": 3, "c": None}, {"a": 0.5, "b": 3, "c": 0.25}
+    records = [whole] * 15_000 + [parts] * 6_000
+    if kind == "csv":
+        lines = ["a,b,c"] + [",".join("" if one is None else str(one) for one in row.values()) for row in records]
+    else:
+        lines = [json.dumps(row) for row in records]
+    (tmp_path / f"rows.{kind}").write_text("\n".join(lines))
+    done = predict(folder, str(tmp_path / f"rows.{kind}"), "--out", str(tmp_path / f"out.{out}"))
+    assert done.returncode == 0, done.stderr
+    read: Any = {"csv": pl.read_csv, "parquet": pl.read_parquet, "ndjson": pl.read_ndjson, "arrow": pl.read_ipc}[out]
+    found = read(tmp_path / f"out.{out}", **({"infer_schema_length": None} if out in ("csv", "ndjson") else {}))
+    assert found["a"].to_list() == [1.0] * 15_000 + [0.5] * 6_000
+    assert found["c"].to_list() == [None] * 15_000 + [0.25] * 6_000
+    assert found.select("prediction", "probability_1")[[0, -1]].n_unique() == 2
+
+
+@pytest.mark.parametrize(("kind", "said"), [("csv", "'oops' is not a number"), ("ndjson", "'oops'")])
+def test_text_for_a_number_is_named_by_row_and_field(folder: Path, tmp_path: Path, kind: str, said: str) -> None:
+    line = {"csv": "0.5,3,{}", "ndjson": '{{"a": 0.5, "b": 3, "c": {}}}'}[kind]
+    good, bad = line.format(0.1), line.format('"oops"')
+    lines = [*(["a,b,c"] if kind == "csv" else []), *[good] * 12_345, bad, good]
+    (tmp_path / f"rows.{kind}").write_text("\n".join(lines))
+    done = predict(folder, str(tmp_path / f"rows.{kind}"))
+    assert done.returncode == 1
+    assert "Row 12345, field 'c'" in done.stderr
+    assert said in done.stderr
+
+
+def test_a_place_that_cannot_be_written_is_said(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("a,b,c\n0.5,3,0.1\n")
+    for name in ("none/out.csv", "none/out.parquet"):
+        done = predict(folder, str(tmp_path / "rows.csv"), "--out", str(tmp_path / name))
+        assert (done.returncode, "cannot be written" in done.stderr) == (1, True)
+        assert "Traceback" not in done.stderr
+
+
+def test_logs_for_machines_are_one_object_a_line_from_beginning_to_end(folder: Path) -> None:
+    with Command(folder, "numbers", "--log-format", "json", "--workers", "2") as command:
+        killed = command.servers()[1]
+        killed.kill()
+        end = time.monotonic() + 30
+        while len(command.servers()) < 2 or killed in command.servers():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        assert command.stop() == 0
+    lines = [json.loads(line) for line in command.said]
+    assert {"time", "level", "logger", "message", "process"} == set.intersection(*map(set, lines))
+    assert {line["level"] for line in lines} == {"info", "warning"}
+
+
 def test_keys_are_made_listed_and_taken_back(folder: Path) -> None:
     def keys(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "noria.cli", "keys", *arguments, "--store", str(folder)]
@@ -437,7 +535,7 @@ def test_keys_are_made_listed_and_taken_back(folder: Path) -> None:
         with Command(folder, "numbers") as command:
             assert command.post(INFER)[0] == 401
             assert command.post(INFER, Authorization=f"Bearer {secret}")[0] == 200
-            assert keys("remove", "me").returncode == 0
+            assert "anybody may ask model 'numbers' now" in keys("remove", "me").stdout
             end = time.monotonic() + 30
             while command.post(INFER)[0] != 200:
                 assert time.monotonic() < end

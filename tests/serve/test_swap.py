@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -15,6 +13,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -24,6 +23,7 @@ from hypothesis import strategies as st
 from serving import Clock, Reply, Served
 
 from noria.errors import Conflict, ModelError
+from noria.loop.staging import worker_command
 from noria.records import Deployment, Field, ModelVersion, Route, Signature
 from noria.serve import DataPlane, Plane, choose
 from noria.serve.address import listen
@@ -217,7 +217,7 @@ def test_a_model_that_is_loading_is_told_to_be(served: Served) -> None:
         states = [one["state"] for one in served.request("POST", "/v2/repository/index", b"").body]
         met.append((reply.status, states))
         if reply.status == 503:
-            assert reply.body["error"] == "Model 'churn' is loading."
+            assert reply.body["error"].endswith("it is loading")
             assert reply.headers["retry-after-ms"]
     loading.join()
     assert loaded[0].status == 200
@@ -243,6 +243,23 @@ def test_stopping_finishes_the_requests_in_flight(trained: tuple[Store, list[Mod
             found.until(lambda: served.users == 3)
         assert [one.result().status for one in slow] == [200, 200, 200]
     assert workers() == []
+
+
+def test_who_waits_for_a_model_that_hangs_is_told_when_the_server_stops(
+    trained: tuple[Store, list[ModelVersion]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("noria.serve.listen._DRAIN_SECONDS", 0.2)
+    found = Served(*trained)
+    found.deploy((1, 100.0))
+    with ThreadPoolExecutor(1) as pool:
+        with found.up():
+            (worker,) = workers()
+            before = worker.cpu_times().user
+            hung = pool.submit(found.post, "/predict/churn", {**GOOD, "city": "Sisyphus"})
+            found.until(lambda: worker.cpu_times().user > before + 0.2)
+        reply = hung.result()
+    assert (reply.status, "was stopped" in reply.body["error"]) == (503, True)
+    assert has_gone(worker.pid)
 
 
 def test_a_port_in_use_is_said(trained: tuple[Store, list[ModelVersion]]) -> None:
@@ -289,14 +306,60 @@ def test_a_model_process_that_never_comes_up_is_said(
         assert found.get("/v2/models/churn/ready").status == 503
 
 
-def test_model_processes_see_no_credentials(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_never_comes_up_keeps_no_other_waiting(trained: tuple[Store, list[ModelVersion]]) -> None:
+    store, versions = trained
+    script = f'case "$*" in *{versions[1].bundle}*) exec sleep 600;; esac; exec "$0" "$@"'
+    deployments = {"churn": Deployment("churn", 1, NOW, (Route(1, versions[0].bundle, "champion", 100.0),))}
+    command = ["sh", "-c", script, *worker_command(store)]
+    plane = Plane(store, Clock(), command, lambda: dict(deployments), refresh_s=0.05)
+    found = Served(store, versions)
+    with ServerThread(DataPlane(plane)) as server:
+        found.port = server.port
+        deployments["stuck"] = Deployment("stuck", 1, NOW, (Route(2, versions[1].bundle, "champion", 100.0),))
+        found.until(lambda: "it is loading" in str(found.post("/predict/stuck", GOOD).body))
+        assert found.get("/v2/health/ready").status == 503
+        del deployments["churn"]
+        found.until(lambda: found.post("/predict/churn", GOOD).status == 404)
+        deployments["stuck"] = Deployment("stuck", 2, NOW, (Route(1, versions[0].bundle, "champion", 100.0),))
+        found.until(lambda: found.post("/predict/stuck", GOOD).status == 200)
+        assert found.get("/v2/health/ready").status == 200
+
+
+def test_model_processes_see_no_credentials(
+    trained: tuple[Store, list[ModelVersion]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_SECRET_ACCESS_KEY", "PGPASSWORD", "NORIA_TOKEN"):
+        monkeypatch.setenv(name, "a secret")
+    found = Served(*trained)
+    found.deploy((1, 100.0))
+    with found.up():
+        (worker,) = workers()
+        given = worker.environ()
+    assert "PATH" in given
+    assert "a secret" not in given.values()
+
+
+def test_what_a_model_forked_keeps_nobody_waiting_once_it_has_ended(served: Served) -> None:
     (worker,) = workers()
-    names = set(worker.environ())
-    assert "PATH" in names
-    assert not {name for name in names if any(word in name for word in ("TOKEN", "SECRET", "PASSWORD", "KEY"))}
-    done = subprocess.run(["true"], check=True)
-    assert done.returncode == 0
-    assert os.getpid() != worker.pid
+    assert served.post("/predict/churn", {**GOOD, "city": "Lerna"}).status == 200
+    (forked,) = worker.children()
+    assert served.post("/predict/churn", {**GOOD, "city": "Pompeii"}).status == 503
+    served.until(lambda: served.post("/predict/churn", GOOD).status == 200)
+    assert has_gone(forked.pid)
+
+
+def test_a_model_neither_reads_requests_nor_writes_answers(served: Served) -> None:
+    for _ in range(3):
+        assert served.post("/predict/churn", {**GOOD, "city": "Babel"}).status == 200
+        assert served.post("/predict/churn", GOOD).status == 200
+
+
+def test_temporary_files_of_a_model_go_with_its_process(served: Served) -> None:
+    (worker,) = workers()
+    folder = Path(worker.environ()["TMPDIR"])
+    assert list(folder.iterdir())
+    assert served.post("/predict/churn", {**GOOD, "city": "Pompeii"}).status == 503
+    served.until(lambda: not folder.exists())
 
 
 # -- routing, pure

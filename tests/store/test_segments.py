@@ -133,14 +133,77 @@ def test_zeros_at_the_end_are_no_blocks(log: FolderPredictions) -> None:
     assert [made.id for _, made in log.predictions("churn")] == ids
 
 
-def test_a_damaged_block_ends_its_segment(log: FolderPredictions) -> None:
+def damage(path: Path, place: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[place] ^= 0xFF
+    path.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+@pytest.mark.parametrize("which", [0, 2, 3, 5])
+def test_a_damaged_block_is_left_out_and_takes_no_other_with_it(
+    log: FolderPredictions, tmp_path: Path, which: int, indexed: bool
+) -> None:
+    writer = log.writer("churn")
+    ids = [made for seed in range(6) for made in ids_of(writer.append(block(seed % 3 + 1, seed=seed)), seed % 3 + 1)]
+    writer.close()
+    keys = [f"{seed}-{row}" for seed in range(6) for row in range(seed % 3 + 1)]
+    left = {made: key for made, key in zip(ids, keys, strict=True) if not key.startswith(f"{which}-")}
+    if indexed:
+        log.index()
+    (path,) = log.segments.iterdir()
+    damage(path, list(Segment(path).blocks())[which].stop - 3)
+    with closing(open_predictions(tmp_path / "predictions")) as fresh:
+        for _ in range(2):
+            assert {made: fresh.find(made)[0].key for made in left} == left
+            assert {one.id: one.key for _, one in fresh.predictions("churn")} == left
+            for made in set(ids) - left.keys():
+                with pytest.raises(NotFound):
+                    fresh.find(made)
+            assert fresh.label([Label("churn", AT, 1, key=next(reversed(left.values())))]).matched == 1
+            assert fresh.labelled("churn")[-1].prediction.key == next(reversed(left.values()))
+            compact(fresh)
+    if which < 5:
+        assert [found.suffix for found in log.segments.iterdir()] == [".damaged"]
+    table = pl.read_delta(str(table_folder(tmp_path / "predictions", "churn")))
+    assert table["key"].to_list() == list(left.values())
+
+
+@pytest.mark.parametrize("which", [1, 3])
+def test_of_a_segment_whose_frames_are_damaged_what_cannot_be_read_is_not_thrown_away(
+    log: FolderPredictions, which: int
+) -> None:
     ids = written(log, "churn", 5)
     (path,) = log.segments.iterdir()
-    found = list(Segment(path).blocks())
-    data = bytearray(path.read_bytes())
-    data[found[2].stop - 3] ^= 0xFF
-    path.write_bytes(bytes(data))
+    damage(path, list(Segment(path).blocks())[which].start + 1)  # its length
+    assert [made.id for _, made in log.predictions("churn")] == ids[:which]
+    compact(log)
+    assert [made.id for _, made in log.predictions("churn")] == ids[:which]
+    assert [found.suffix for found in log.segments.iterdir()] == [".damaged"]
+
+
+def test_predictions_of_a_damaged_layout_are_left_out(log: FolderPredictions) -> None:
+    writer = log.writer("churn")
+    ids = [writer.append(block(seed=seed, version=1 + seed // 2)) for seed in range(4)]
+    writer.close()
+    (path,) = log.segments.iterdir()
+    damage(path, list(Segment(path).blocks())[2].start + 20)  # the second version's layout
     assert [made.id for _, made in log.predictions("churn")] == ids[:2]
+
+
+def test_files_with_a_gap_between_them_are_not_made_one(log: FolderPredictions) -> None:
+    kept: list[str] = []
+    for number in range(13):
+        writer = log.writer("churn")
+        kept.append(writer.append(block(seed=number, at_us=int((AT + timedelta(days=number)).timestamp() * 1e6))))
+        writer.close()
+        compact(log)
+        if number == 2:  # the clock was wrong: in the middle of the order of arrival stands the oldest
+            log.database.write(lambda connection: connection.execute("UPDATE files SET latest = 0 WHERE first = 2"))
+            assert retain(log, before=AT) == 1
+            del kept[1]
+    compact(log)
+    assert [log.find(made)[0].id for made in kept] == kept
 
 
 def test_a_segment_of_a_newer_noria_is_said(log: FolderPredictions) -> None:

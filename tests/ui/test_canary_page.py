@@ -91,6 +91,15 @@ def test_the_wheel_and_the_routes_name_the_shadow_and_give_it_no_share(app: ASGI
     assert "v1 champion 100 % · v2 shadow, asked along" in shown
 
 
+def test_the_versions_pages_give_a_shadow_no_traffic(app: ASGIApp) -> None:
+    shown = " ".join(" ".join(Page(ask(app, "/loops/churn/models").text).text).split())
+    assert "v2 challenger shadow" in shown
+    assert "v1 champion 100 %" in shown
+    shown = " ".join(" ".join(Page(ask(app, "/loops/churn/models/2").text).text).split())
+    assert "shadow, asked along" in shown
+    assert "100 %" not in shown
+
+
 def test_the_twins_have_every_step(app: ASGIApp, store: Store) -> None:
     store.ledger.write(lambda tx: tx.put(window(0)))
     for place, path in zip(PLACES, (("turn",), ()), strict=True):

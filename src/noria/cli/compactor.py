@@ -39,8 +39,10 @@ def main(folder: str, age: str = "", size: str = "") -> int:
         store = open_store(folder, create=False)
         try:
             if isinstance(store.predictions, FolderPredictions):
-                compact(store.predictions)
-                remove_old(store.predictions, Retention(age or None, size or None))
+                try:
+                    compact(store.predictions)
+                finally:  # on a full disk above all
+                    remove_old(store.predictions, Retention(age or None, size or None))
         finally:
             store.close()
     except NoriaError as error:

@@ -77,12 +77,17 @@ def remove(
 
     now, by = SystemClock().now(), getpass.getuser()
 
-    def change(tx: Transaction) -> None:
-        if tx.find(ApiKey, name=name) is None:
+    def change(tx: Transaction) -> str:
+        gone = tx.find(ApiKey, name=name)
+        if gone is None:
             raise NotFound(f"There is no key '{name[:80]}'.")
         tx.remove(ApiKey, name=name)
         tx.audit(now, by, "key removed", name)
+        guarded = any(key.model in (None, gone.model) for key in tx.list(ApiKey))
+        return "" if guarded else f"model '{gone.model}'" if gone.model else "models without a key of their own"
 
     with opened(store) as kept:
-        kept.ledger.write(change)
+        bare = kept.ledger.write(change)
     print(f"Key '{name}' opens nothing any more.")
+    if bare:
+        print(f"It was the last: on this machine anybody may ask {bare} now.")

@@ -7,7 +7,7 @@ import logging
 import sys
 from datetime import UTC, datetime
 
-__all__ = ["configure"]
+__all__ = ["configure", "say"]
 
 
 class _Json(logging.Formatter):
@@ -35,3 +35,15 @@ def configure(kind: str) -> None:
         _Json() if kind == "json" else logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s")
     )
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
+
+
+def say(kind: str, text: str, level: int = logging.INFO) -> None:
+    """Tell on standard error, as the logs are written, what is no part of them for people.
+
+    Args:
+        kind: ``text`` or ``json``.
+        text: what to tell.
+        level: its level, for machines.
+    """
+    record = logging.LogRecord("noria.serve", level, "", 0, text.strip(), None, None)
+    print(_Json().format(record) if kind == "json" else text, file=sys.stderr, flush=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 from noria.cli.child import end_with_parent
 from noria.cli.crashing import roll_back_crashed
-from noria.cli.logs import configure
+from noria.cli.logs import configure, say
 from noria.cli.targets import Target, parse_target, resolve
 from noria.errors import NoriaError
 from noria.loop.clock import SystemClock
@@ -130,20 +130,20 @@ async def _publish(data: DataPlane, control: Control) -> None:
 
 
 def _say(settings: Mapping[str, Any], data: DataPlane) -> None:
-    address = settings["address"]
+    kind, address = settings["log_format"], settings["address"]
     for name in data.plane.loops():
         try:
             route, served = data.plane.served(name)
         except NoriaError as error:
-            print(f"{name}: {error}", file=sys.stderr)
+            say(kind, f"{name}: {error}", logging.WARNING)
             continue
         how = "compiled" if served.engine.native else "in a process of its own"
-        print(f"{name} version {route.version}, {how}, at {address}  (Ctrl-C stops)", file=sys.stderr)
-        print(f"  records  POST {address}/predict/{name}", file=sys.stderr)
-        print(f"  tensors  POST {address}/v2/models/{name}/infer", file=sys.stderr)
+        say(kind, f"{name} version {route.version}, {how}, at {address}  (Ctrl-C stops)")
+        say(kind, f"  records  POST {address}/predict/{name}")
+        say(kind, f"  tensors  POST {address}/v2/models/{name}/infer")
     if settings["grpc_port"] is not None:
-        print(f"  gRPC     {settings['host']}:{settings['grpc_port']}", file=sys.stderr)
-    print(f"  MLflow   POST {address}/invocations", file=sys.stderr, flush=True)
+        say(kind, f"  gRPC     {settings['host']}:{settings['grpc_port']}")
+    say(kind, f"  MLflow   POST {address}/invocations")
 
 
 if __name__ == "__main__":

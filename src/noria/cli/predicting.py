@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from noria.cli.places import opened
+from noria.cli.rows import KINDS, Rows, rows_of
 from noria.cli.targets import parse_target, version_of
-from noria.errors import DataError, MissingExtra, ModelError, RequestError
+from noria.errors import DataError, ModelError, RequestError
 from noria.loop.scoring import Scorer, manifest_of
-from noria.serve.batch import Layout
+from noria.serve.batch import Batch, Layout
 from noria.serve.engine import Scores
 from noria.serve.native import NativeEngine, fits
-from noria.serve.tables import column
 
 if TYPE_CHECKING:
     import polars as pl
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from noria.store import Store
 
 __all__ = ["predict_file"]
-
-_PIECE = 10_000
-_KINDS = {".csv": "csv", ".parquet": "parquet", ".ndjson": "ndjson", ".jsonl": "ndjson", ".arrow": "ipc", ".ipc": "ipc"}
 
 
 def predict_file(model: str, file: Path, out: Path | None, store: Path | None) -> None:
@@ -44,13 +42,13 @@ def predict_file(model: str, file: Path, out: Path | None, store: Path | None) -
         DataError: the file cannot be read or written as its name says.
         RequestError: a row does not fit the model; names row and field. What was predicted before is not kept.
     """
-    rows = _scan(file)
+    rows = rows_of(file)
     target = out or file.with_name(f"{file.stem}.predictions{file.suffix or '.parquet'}")
-    if target.suffix.lower() not in _KINDS:
-        raise DataError(f"{target.name}: give a name that ends in {', '.join(_KINDS)}.")
+    if target.suffix.lower() not in KINDS:
+        raise DataError(f"{target.name}: give a name that ends in {', '.join(KINDS)}.")
     temporary = target.with_name(f".{target.name}.part")
     console = Console(stderr=True, highlight=False)
-    total = _height(rows, file)
+    total = rows.height()
     if total == 0:
         raise DataError(f"{file.name} has no rows to predict.")
     with opened(store) as kept:
@@ -61,11 +59,14 @@ def predict_file(model: str, file: Path, out: Path | None, store: Path | None) -
         try:
             with _bar(console) as progress:
                 task = progress.add_task(f"{version.loop} version {version.version}", total=total)
-                pieces = scorer.over(rows, file, lambda done: progress.update(task, advance=done))
+                pieces = scorer.over(rows, lambda done: progress.update(task, advance=done))
                 _write(pieces, temporary, target.suffix.lower())
             temporary.replace(target)
+        except OSError as error:
+            raise DataError(f"{target} cannot be written: {error.strerror or str(error)[:300]}.") from error
         finally:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
             scorer.close()
     seconds = time.monotonic() - began
     print(f"{scorer.rows:,} predictions of '{version.loop}' version {version.version} in {target} ({seconds:.1f} s).")
@@ -75,32 +76,6 @@ def _bar(console: Console) -> Progress:
     return Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
     )
-
-
-def _scan(file: Path) -> pl.LazyFrame:
-    import polars as pl
-
-    if (file / "_delta_log").is_dir():
-        try:
-            return pl.scan_delta(str(file))
-        except ImportError:
-            raise MissingExtra("deltalake", "delta", "to read Delta tables") from None
-    if not file.is_file():
-        raise DataError(f"There is no file {file}.")
-    kind = _KINDS.get(file.suffix.lower())
-    if kind is None:
-        raise DataError(f"{file.name}: the name must end in {', '.join(_KINDS)}, or be the folder of a Delta table.")
-    found: pl.LazyFrame = getattr(pl, f"scan_{kind}")(file)
-    return found
-
-
-def _height(rows: pl.LazyFrame, file: Path) -> int:
-    import polars as pl
-
-    try:
-        return int(rows.select(pl.len()).collect(engine="streaming").item())
-    except pl.exceptions.PolarsError as error:
-        raise DataError(f"{file.name} cannot be read: {str(error)[:300]}") from error
 
 
 class _Pieces:
@@ -121,29 +96,13 @@ class _Pieces:
         if self._engine is None:
             self._scorer = Scorer(manifest, store.blobs)
 
-    def over(self, rows: pl.LazyFrame, file: Path, done: Any) -> Iterator[pl.DataFrame]:
-        import polars as pl
-
+    def over(self, rows: Rows, done: Callable[[int], None]) -> Iterator[pl.DataFrame]:
+        """Every piece with its predictions beside it."""
         try:
-            for piece in rows.collect_batches(chunk_size=_PIECE, maintain_order=True):
-                for at in range(0, piece.height, _PIECE):
-                    part = piece[at : at + _PIECE]
-                    yield self._predicted(part)
-                    self.rows += part.height
-                    done(part.height)
-        except pl.exceptions.PolarsError as error:
-            raise DataError(f"{file.name} cannot be read: {str(error)[:300]}") from error
-
-    def _predicted(self, part: pl.DataFrame) -> pl.DataFrame:
-        import polars as pl
-
-        try:
-            batch = self._layout.from_columns({name: column(part[name]) for name in part.columns}, part.height)
-            if self._engine is not None:
-                self._engine.refuse(batch)
-                scores = self._engine.scores(batch)
-            else:
-                scores = self._original(batch)
+            for part, batch in rows.pieces(self._layout):
+                yield self._predicted(part, batch)
+                self.rows += part.height
+                done(part.height)
         except RequestError as error:
             first = dict(error.details[0]) if error.details else {}
             if "record" not in first:
@@ -151,13 +110,22 @@ class _Pieces:
             row = self.rows + int(str(first["record"]))
             named = f", field '{first['field']}'" if "field" in first else ""
             raise RequestError(f"Row {row}{named}: {first['problem']}") from error
+
+    def _predicted(self, part: pl.DataFrame, batch: Batch) -> pl.DataFrame:
+        import polars as pl
+
+        if self._engine is not None:
+            self._engine.refuse(batch)
+            scores = self._engine.scores(batch)
+        else:
+            scores = self._original(batch)
         found = {"prediction": pl.Series(scores.values), "model_version": pl.Series([self._version] * part.height)}
         if scores.shares is not None and scores.shares.shape[1] == len(self._classes):
             for place, name in enumerate(self._classes):
                 found[f"probability_{name}"] = pl.Series(scores.shares[:, place])
         return part.with_columns([values.alias(name) for name, values in found.items()])
 
-    def _original(self, batch: Any) -> Scores:
+    def _original(self, batch: Batch) -> Scores:
         import numpy as np
 
         assert self._scorer is not None
@@ -180,7 +148,7 @@ class _Pieces:
 
 def _write(pieces: Iterator[pl.DataFrame], target: Path, suffix: str) -> None:
     """Write pieces one after the other, none of them kept."""
-    kind = _KINDS[suffix]
+    kind = KINDS[suffix]
     if kind in ("csv", "ndjson"):
         with target.open("wb") as file:
             for place, piece in enumerate(pieces):

@@ -245,8 +245,16 @@ def show_explanation(store: Path | None, prediction: str) -> None:
     classes = found.manifest.signature.classes if found.manifest else ()
     shares = zip(classes, p.probabilities or (), strict=False)
     rows = [
-        ("prediction", f"{p.value}  at {moment(p.at)} UTC, {p.role}, {p.latency_us / 1000:.1f} ms"),
+        ("prediction", f"{'none' if p.error else p.value}, {p.role}, {p.latency_us / 1000:.1f} ms"),
+        *([("failed", p.error)] if p.error else []),
+        *(
+            [("given instead", f"{p.answered}, by another version: a shadow only listens")]
+            if p.role == "shadow"
+            else []
+        ),
+        ("at", p.at.isoformat(timespec="milliseconds")),
         *([("probabilities", ", ".join(f"{name}: {share:.4g}" for name, share in shares))] if p.probabilities else []),
+        *([("key", p.key)] if p.key is not None else []),
         *([("trace", p.trace)] if p.trace else []),
         (
             "label",
@@ -263,6 +271,7 @@ def show_explanation(store: Path | None, prediction: str) -> None:
         ("model", f"{p.loop} version {p.version}, {p.model_digest}"),
         ("why it served", found.version.reason),
         ("approved by", f"{decision.by} as {decision.role}" if decision else "no approval was declared"),
+        ("report", f"{report.id}, {'passed' if report.passed else 'not passed'}" if report else "-"),
         ("gates", "; ".join(f"{r.outcome.value}: {r.gate}" for r in report.results) if report else "-"),
         ("run", f"{run.id} of {moment(run.started)}" if run else "-"),
         (

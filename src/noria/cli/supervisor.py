@@ -80,12 +80,19 @@ class _Supervisor:
             if code == 1 and not worker.deaths and time.monotonic() - self._began < 20:
                 return 1  # it said why it cannot begin
             if worker.keeps_dying():
-                print(f"Error: a process keeps dying (status {code}); stopping.", file=sys.stderr)
+                self._say(f"Error: a process keeps dying (status {code}); stopping.", "ERROR")
                 return 1
-            print(f"A process ended (status {code}); starting it again.", file=sys.stderr)
+            self._say(f"A process ended (status {code}); starting it again.", "WARNING")
             worker.start()
         self._compaction.tick()
         return 0
+
+    def _say(self, text: str, level: str) -> None:
+        import logging
+
+        from noria.cli.logs import say
+
+        say(str(self._settings["log_format"]), text, getattr(logging, level))
 
     def _stop(self) -> None:
         """Let each finish what it has; from now on only they take connections, and soon they do not either."""

@@ -1,13 +1,14 @@
 """The process of one model version: reads requests on standard input, answers on standard output.
 
 Run as ``python -m noria.loop.worker STORE MANIFEST [original]``. It holds no credentials, opens no port, and what the
-user's code prints goes to standard error.
+user's code prints goes to standard error. It does not outlive the server, whatever the user's code is at.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from typing import Any, BinaryIO
 
@@ -16,6 +17,7 @@ import msgspec
 from noria.errors import ModelError, NoriaError, RequestError, StepError
 from noria.serve.process import HEADER
 
+_PR_SET_PDEATHSIG = 1
 _log = logging.getLogger("noria.model")
 
 
@@ -39,10 +41,33 @@ def _answer(scorer: Any, body: bytes) -> dict[str, Any]:
         return {"error": f"The model failed: {type(error).__name__}.", "kind": "model"}
 
 
+def _end_with_server() -> None:
+    """Let the system end this process with the server: a model that computes for ever does not see its pipe close."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Where requests come from and answers go, out of the user's code's reach: it may print, read, and fork."""
+    source, out = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.dup2(2, 1)
+
+    def forked() -> None:
+        for file in (source, out):  # else the server would wait for this process to end too
+            os.dup2(nothing, file.fileno(), inheritable=False)
+
+    os.register_at_fork(after_in_child=forked)
+    return source, out
+
+
 def main(store: str, digest: str, kind: str = "") -> int:
     """Serve until standard input closes; returns the exit status."""
-    out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # a print in the user's code must not end up among the answers
+    _end_with_server()
+    source, out = _pipes()
     from noria.loop.scoring import Scorer, manifest_of
     from noria.store import open_blobs
 
@@ -52,7 +77,6 @@ def main(store: str, digest: str, kind: str = "") -> int:
     except NoriaError as error:
         _send(out, 0, {"error": str(error)})
         return 1
-    source = sys.stdin.buffer
     try:
         _send(out, 0, {"ready": True})
         while len(head := source.read(HEADER.size)) == HEADER.size:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from noria.serve.metrics import Snapshot
+from noria.serve.metrics import Snapshot, ended
 
 __all__ = ["Control"]
 
@@ -31,6 +31,14 @@ class Control:
         self._counts = folder / f"counts-{number}.json"
         self._folder = folder
         self._written = b""
+        self._keep_former(folder / f"counts-{number}-ended.json")
+
+    def _keep_former(self, path: Path) -> None:
+        """Put what was counted under this number before aside: a sum that shrank would be read as counted anew."""
+        found = [*_read(self._counts), *_read(path)]
+        if found:
+            self._replace(path, msgspec.json.encode(ended(found)))
+            self._counts.unlink(missing_ok=True)
 
     def changes(self) -> Mapping[str, tuple[int, bool]]:
         """The last load or unload of each model: a number that grows, and whether it was loaded."""
@@ -71,5 +79,9 @@ class Control:
         """The other processes' counts, a second old at most; a process that ended left what it counted."""
         for path in self._folder.glob("counts-*.json"):
             if path != self._counts:
-                with suppress(OSError, msgspec.DecodeError):
-                    yield _SNAPSHOT.decode(path.read_bytes())
+                yield from _read(path)
+
+
+def _read(path: Path) -> Iterator[Snapshot]:
+    with suppress(OSError, msgspec.DecodeError):
+        yield _SNAPSHOT.decode(path.read_bytes())

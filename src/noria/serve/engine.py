@@ -174,6 +174,7 @@ class ProcessEngine:
         self._queue: deque[_Waiting] = deque()
         self._pump: asyncio.Task[None] | None = None
         self.backlog = Backlog(worker.name, max_waiting)
+        self.patience = 30.0  # seconds that `stop` waits for answers
 
     def run(self, batch: Batch, deadline: float) -> asyncio.Future[Scores]:
         """As `Engine.run`."""
@@ -274,8 +275,8 @@ class ProcessEngine:
 
     async def stop(self) -> None:
         """Finish what waits, then end the process."""
-        end = time.monotonic() + 30
-        while self._pump is not None and time.monotonic() < end:
+        began = time.monotonic()
+        while self._pump is not None and time.monotonic() < began + self.patience:
             await asyncio.sleep(0.005)
         if self._pump is not None:
             self._pump.cancel()

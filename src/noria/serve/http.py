@@ -120,6 +120,7 @@ class DataPlane:
         try:
             self.plane.recorder.flush()
         except StoreError as error:
+            self.plane.outage.met(error)
             return refusal(error)
         return None
 
@@ -230,7 +231,8 @@ class DataPlane:
     @property
     def ready(self) -> bool:
         """Whether every model that is deployed answers, and the server is not about to stop."""
-        return self.plane.ready and not self.draining and all(map(self.plane.loaded, self.plane.loops()))
+        able = self.plane.ready and not self.draining and self.plane.outage.cause is None
+        return able and all(map(self.plane.loaded, self.plane.loops()))
 
     def snapshot(self) -> Snapshot:
         """The counts of this process."""
@@ -465,8 +467,7 @@ class DataPlane:
         found = []
         for name in self.plane.names():
             if not self.plane.loaded(name):
-                coming = name in self.plane.loading
-                state, why = ("LOADING", "") if coming else ("UNAVAILABLE", "unloaded")
+                state, why = ("LOADING", "") if self.plane.loading(name) else ("UNAVAILABLE", "unloaded")
                 if not only:
                     found.append({"name": name, "version": "", "state": state, "reason": why})
                 continue

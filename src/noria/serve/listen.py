@@ -127,8 +127,8 @@ async def _serve(
         if pages is not None and not stop.hurry:
             await pages.stop()
     finally:
+        await data.plane.stop()  # whoever still waits for a model is told
         front.stop()
-        await data.plane.stop()
 
 
 async def _drain(

@@ -15,11 +15,12 @@ import msgspec
 from noria.records import Route
 from noria.serve.engine import Scores
 
-__all__ = ["Metrics", "Snapshot", "render"]
+__all__ = ["Metrics", "Snapshot", "ended", "render"]
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 10_000)
 _CLASSES = 100
+_ADDED = ("noria_queue_requests", "noria_model_restarts")  # the other gauges say the same of every process
 _AGREES = 0.01  # of the number given, as a canary's decisions have it
 
 
@@ -156,8 +157,17 @@ def _merged(
         for name, count in snapshot.refused.items():
             refused[name] = refused.get(name, 0) + count
         for name, value in snapshot.gauges.items():
-            gauges[name] = gauges.get(name, 0.0) + value
+            if name.startswith(_ADDED):
+                gauges[name] = gauges.get(name, 0.0) + value
+            else:
+                gauges[name] = min(gauges.get(name, value), value)
     return series, refused, gauges
+
+
+def ended(snapshots: Iterable[Snapshot]) -> Snapshot:
+    """What processes that are gone have counted, in one; how it stood with them is nothing any more."""
+    series, refused, _ = _merged(snapshots)
+    return Snapshot(list(series.values()), refused)
 
 
 def render(snapshots: Iterable[Snapshot]) -> bytes:
@@ -197,8 +207,11 @@ def render(snapshots: Iterable[Snapshot]) -> bytes:
         for value, count in one.classes.items():
             lines.append(f'noria_prediction_class_total{{{labels(*key)},class="{_label(value)}"}} {count}')
     numbers = [(key, one) for key, one in series.items() if not one.classes and one.predictions]
-    for name, field in (("noria_prediction_value_sum", "total"), ("noria_prediction_value_squares", "squares")):
-        head(name, "counter", "Sum of the predicted numbers, or of their squares; with the count, mean and spread.")
+    for name, kind, field in (
+        ("noria_prediction_value_sum", "gauge", "total"),  # it may shrink: numbers may be negative
+        ("noria_prediction_value_squares", "counter", "squares"),
+    ):
+        head(name, kind, "Sum of the predicted numbers, or of their squares; with the count, mean and spread.")
         lines.extend(f"{name}{{{labels(*key)}}} {getattr(one, field)}" for key, one in numbers)
     each("noria_shadow_compared_total", "counter", "Shadow answers compared with those given.", "compared")
     each("noria_shadow_agreed_total", "counter", "Shadow answers equal to those given.", "agreed")

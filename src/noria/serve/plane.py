@@ -6,7 +6,8 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, Literal
@@ -22,6 +23,7 @@ from noria.serve.control import Control
 from noria.serve.engine import Engine, ProcessEngine, Scores
 from noria.serve.metrics import Metrics
 from noria.serve.native import NativeEngine, fits
+from noria.serve.outage import Outage, Unrecorded
 from noria.serve.process import WorkerProcess
 from noria.serve.recording import Recorder
 from noria.serve.rules import choose, mirrored
@@ -33,6 +35,8 @@ __all__ = ["Answered", "Part", "Plane", "Served", "without_folders"]
 _log = logging.getLogger("noria.serve")
 _TRY_AGAIN_SECONDS = 30.0
 _DEADLINE_SECONDS = 60.0
+_OTHERS_SECONDS = 10.0  # how long a model that is up waits for the others before the first request is taken
+_LAST_SECONDS = 3.0
 _MAX_SHADOWS = 64
 _FOLDERS = re.compile(r"(?<![\w:/.])/(?:[^\s/:'\"]+/)+")
 _MANIFEST = msgspec.json.Decoder(BundleManifest)
@@ -141,24 +145,28 @@ class Plane:
         self._max_memory = max_memory
         self._native = native
         self._served: dict[str, Served] = {}  # by bundle digest
+        self._leaving: set[Served] = set()
         self._broken: dict[str, tuple[str, float]] = {}  # why, and when to try again
         self._lines: dict[str, _Line] = {}
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="store")
         self.recorder = Recorder(store, level, self._threads)
+        self.outage = Outage(getattr(store.predictions, "check_writable", None))
         self._follower: asyncio.Task[None] | None = None
-        self._changing = asyncio.Lock()  # one change at a time: two would bring the same version up twice
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # one change of a loop at a time
+        self._coming: dict[str, tuple[Deployment, asyncio.Task[None]]] = {}  # what each loop is changing to
         self._background: set[asyncio.Task[None]] = set()
         self._shadows = 0
         self._unloaded: set[str] = set()
-        self.loading: set[str] = set()  # names of what comes up for the first time
         self.control = control
         self._heard: dict[str, int] = {}
         self.metrics = Metrics()
         self.ready = False
 
     async def start(self) -> None:
-        """Bring up what is deployed, then follow changes."""
-        await self.refresh()
+        """Bring up what is deployed, then follow changes. One of several that takes long is soon waited for no more."""
+        coming = self._changes(await self._in_thread(self._read))
+        if coming:
+            await asyncio.wait(coming, timeout=_OTHERS_SECONDS if len(coming) > 1 else None)
         self.ready = True
         self._follower = asyncio.create_task(self._follow())
 
@@ -168,7 +176,16 @@ class Plane:
         if self._follower is not None:
             self._follower.cancel()
             await asyncio.gather(self._follower, return_exceptions=True)
-        await asyncio.gather(*self._background, *(served.engine.stop() for served in self._served.values()))
+        coming = [task for _, task in self._coming.values()]
+        for task in coming:
+            task.cancel()
+        await asyncio.gather(*coming, return_exceptions=True)
+        ending = (*self._served.values(), *self._leaving)
+        for served in ending:
+            if isinstance(served.engine, ProcessEngine):
+                # Callers have had their time to be answered: what is still asked is a shadow's, or hangs.
+                served.engine.patience = _LAST_SECONDS
+        await asyncio.gather(*self._background, *(served.engine.stop() for served in ending))
         self._served.clear()
         await self.recorder.close()
         self._threads.shutdown(wait=True)
@@ -177,19 +194,31 @@ class Plane:
         while True:
             await asyncio.sleep(self._refresh_s)
             try:
-                await self.refresh()
+                if self.outage.cause is not None:
+                    await self._in_thread(self.outage.look)
+                self._changes(await self._in_thread(self._read))
                 if self.control is not None:
-                    await self._listen(self.control)
+                    self._listen(self.control)
             except Exception as error:  # noqa: BLE001 - following must go on, whatever one reading met
                 _log.warning("deployments could not be read: %s", error)
 
-    async def _listen(self, control: Control) -> None:
+    def _listen(self, control: Control) -> None:
         """Do as another process on this port was told."""
         for name, (number, loaded) in control.changes().items():
-            if number <= self._heard.get(name, 0):
-                continue
-            self._heard[name] = number
+            if number > self._heard.get(name, 0):
+                self._heard[name] = number
+                self._beside(self._do(name, loaded))
+
+    async def _do(self, name: str, loaded: bool) -> None:
+        try:
             await (self.load(name) if loaded else self.unload(name))
+        except NoriaError as error:
+            _log.warning("another process was told to %s %s: %s", "load" if loaded else "unload", name, error)
+
+    def _beside(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     def told(self, name: str, loaded: bool) -> None:
         """Let the other processes on this port do as this one did."""
@@ -203,41 +232,64 @@ class Plane:
 
     async def refresh(self) -> None:
         """Read deployments; bring up new versions, switch over, then drain the ones no longer named."""
-        async with self._changing:
-            await self._refresh()
+        await asyncio.gather(*self._changes(await self._in_thread(self._read)), return_exceptions=True)
 
-    async def _refresh(self) -> None:
-        found: Mapping[str, Deployment] = await self._in_thread(self._read)
-        for loop, deployment in found.items():
-            if loop in self._unloaded:
-                self._lines.pop(loop, None)
-                continue
-            bundles = {route.bundle for route in deployment.routes}
-            missing = [digest for digest in bundles if digest not in self._served and self._may_try(digest)]
-            line = self._lines.get(loop)
-            if line is not None and line.deployment == deployment and not missing:
-                continue
-            if line is None:
-                self.loading.add(loop)
-            try:
-                await asyncio.gather(*(self._bring_up(digest, deployment) for digest in missing))
-            finally:
-                self.loading.discard(loop)
-            if bundles & self._served.keys() or line is None:
-                self._lines[loop] = _Line(deployment, self._served)
-        for loop in self._lines.keys() - found.keys():
+    def _changes(self, found: Mapping[str, Deployment]) -> list[asyncio.Task[None]]:
+        """What is under way to what was found: each loop by itself, so that a slow one keeps no other waiting."""
+        for loop in self._lines.keys() - (found.keys() - self._unloaded):
+            self._give_up(loop)
             del self._lines[loop]
+        for loop in found.keys() - self._unloaded:
+            deployment, line = found[loop], self._lines.get(loop)
+            if loop in self._coming:
+                if self._coming[loop][0] == deployment:
+                    continue
+                self._give_up(loop)
+            if line is not None and line.deployment == deployment and not self._missing(deployment):
+                continue
+            if line is None:  # it is loading, and says so
+                self._lines[loop] = _Line(deployment, self._served)
+            self._coming[loop] = deployment, asyncio.get_running_loop().create_task(self._change(loop, deployment))
+        self._let_go()
+        return [task for _, task in self._coming.values()]
+
+    def _missing(self, deployment: Deployment) -> set[str]:
+        """Bundles to be brought up."""
+        return {r.bundle for r in deployment.routes if r.bundle not in self._served and self._may_try(r.bundle)}
+
+    async def _change(self, loop: str, deployment: Deployment) -> None:
+        try:
+            async with self._locks[loop]:
+                await asyncio.gather(*(self._bring_up(digest, deployment) for digest in self._missing(deployment)))
+                line, old = _Line(deployment, self._served), self._lines.get(loop)
+                if line.main is not None or old is None or old.main is None:
+                    self._lines[loop] = line
+        finally:
+            if self._coming.get(loop, (None, None))[1] is asyncio.current_task():
+                del self._coming[loop]
         self._let_go()
 
+    def _give_up(self, loop: str) -> None:
+        """Change a loop no further."""
+        if loop in self._coming:
+            self._coming.pop(loop)[1].cancel()
+
     def _let_go(self) -> None:
-        named = {route.bundle for line in self._lines.values() for route in line.deployment.routes}
+        wanted = [line.deployment for line in self._lines.values()] + [one for one, _ in self._coming.values()]
+        named = {route.bundle for deployment in wanted for route in deployment.routes}
         for digest in self._served.keys() - named:
             self._retire(self._served.pop(digest))
 
     def _retire(self, served: Served) -> None:
-        task = asyncio.create_task(_retired(served))
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        self._leaving.add(served)
+        self._beside(self._retired(served))
+
+    async def _retired(self, served: Served) -> None:
+        """End a version once the requests that chose it have been answered."""
+        while served.users:
+            await asyncio.sleep(0.01)
+        await served.engine.stop()
+        self._leaving.discard(served)
 
     def _may_try(self, digest: str) -> bool:
         return digest not in self._broken or time.monotonic() > self._broken[digest][1]
@@ -246,12 +298,15 @@ class Plane:
         version = next(route.version for route in deployment.routes if route.bundle == digest)
         try:
             served = await self._brought_up(digest, deployment.loop, version)
-        except (NoriaError, msgspec.DecodeError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one bundle, the others are served
             self._broken[digest] = (str(error), time.monotonic() + _TRY_AGAIN_SECONDS)
             _log.error("bundle %s cannot be served: %s", digest, error)
             return
         self._broken.pop(digest, None)
-        self._served[digest] = served
+        if digest in self._served:  # another loop has the same, and was quicker
+            self._retire(served)
+        else:
+            self._served[digest] = served
 
     async def _brought_up(self, digest: str, loop: str, version: int) -> Served:
         manifest = _MANIFEST.decode(await self._in_thread(lambda: self._store.blobs.get(digest)))
@@ -305,7 +360,11 @@ class Plane:
 
     def names(self) -> list[str]:
         """Names of every model there is, loaded or not."""
-        return sorted(self._lines.keys() | self._unloaded | self.loading)
+        return sorted(self._lines.keys() | self._unloaded)
+
+    def loading(self, name: str) -> bool:
+        """Whether a model is being brought up, or another version of it."""
+        return name in self._coming
 
     def loaded(self, name: str) -> bool:
         """Whether a model answers."""
@@ -319,17 +378,20 @@ class Plane:
             NotFound: there is no such model.
             ModelError: it cannot be loaded; what was up stays.
         """
-        async with self._changing:
-            self._unloaded.discard(name)
+        self._unloaded.discard(name)
+        if name not in self._lines:
+            await self.refresh()
             line = self._lines.get(name)
             if line is None:
-                await self._refresh()
-                line = self._lines.get(name)
-                if line is None:
-                    self._no_such(name)
-                elif line.main is None:
-                    raise ModelError(f"'{name}' cannot be loaded: {self._why(line.main_route)}")
-                return
+                self._no_such(name)
+            elif line.main is None:
+                raise ModelError(f"'{name}' cannot be loaded: {self._why(line.main_route)}")
+            return
+        async with self._locks[name]:
+            line = self._lines.get(name)
+            if line is None:
+                self._no_such(name)
+                raise AssertionError
             fresh: dict[str, Served] = {}
             for route in line.deployment.routes:
                 self._broken.pop(route.bundle, None)
@@ -352,16 +414,15 @@ class Plane:
         Raises:
             NotFound: there is no such model.
         """
-        async with self._changing:
-            if name not in self._lines and name not in self._unloaded:
-                self._no_such(name)
+        if name not in self._lines and name not in self._unloaded:
+            self._no_such(name)
+        self._give_up(name)
+        async with self._locks[name]:
             self._unloaded.add(name)
             self._lines.pop(name, None)
             self._let_go()
 
     def _no_such(self, name: str) -> Any:
-        if name in self.loading:
-            raise ModelError(f"Model '{name}' is loading.")
         there = ", ".join(sorted(self._lines)) or "none yet"
         raise NotFound(f"No model '{name[:80]}' is deployed. Deployed: {there}.")
 
@@ -442,6 +503,8 @@ class Plane:
             TooLate: the deadline passed before its turn.
             StoreError: the prediction cannot be recorded.
         """
+        if self.outage.cause is not None:
+            raise Unrecorded(self.outage.cause)
         started = time.perf_counter()
         route, main = self.served(loop, version)
         line = self._lines[loop]
@@ -586,7 +649,11 @@ class Plane:
     ) -> Part:
         spent = time.perf_counter() - started
         now, spent_us = self._clock.now(), int(spent * 1e6)
-        first = self.recorder.keep(loop, now, batch, route, served, scores, spent_us, trace, hold=hold)
+        try:
+            first = self.recorder.keep(loop, now, batch, route, served, scores, spent_us, trace, hold=hold)
+        except StoreError as error:
+            self.outage.met(error)
+            raise
         self.metrics.answered(loop, route, served.manifest.signature.classes, scores, spent)
         return Part(places, route, served, scores, first)
 
@@ -664,13 +731,6 @@ class Plane:
 def _unknown(loop: str, version: int, routes: Sequence[Route]) -> Route:
     there = ", ".join(str(route.version) for route in routes)
     raise NotFound(f"Version {version} of '{loop}' is not deployed. Deployed: {there}.")
-
-
-async def _retired(served: Served) -> None:
-    """End a version once the requests that chose it have been answered."""
-    while served.users:
-        await asyncio.sleep(0.01)
-    await served.engine.stop()
 
 
 def _laid_out(batch: Batch, served: Served, main: Served) -> Batch:

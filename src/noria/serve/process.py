@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import struct
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -27,6 +28,8 @@ _RESTART_SECONDS = 20.0
 _STEADY_SECONDS = 5.0
 _LOOK_SECONDS = 2.0
 _CRASHES, _CRASHES_SECONDS = 5, 60.0
+_LAST_SECONDS = 3.0
+_SIGNALS = {one.value: one.name for one in signal.Signals}
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _log = logging.getLogger("noria.serve")
 
@@ -37,7 +40,6 @@ _PASSED_ON = (
     "LANG",
     "LC_ALL",
     "TZ",
-    "TMPDIR",
     "VIRTUAL_ENV",
     "PYTHONPATH",
     "LD_LIBRARY_PATH",
@@ -116,8 +118,7 @@ class WorkerProcess:
             await pipe.drain()
             return await asyncio.wait_for(answer, self._timeout_s)
         except TimeoutError:
-            with suppress(ProcessLookupError):
-                process.kill()
+            _end(process)
             raise ModelError(f"Model {self.name} gave no answer in {self._timeout_s:g} s; it is restarted.") from None
         except (BrokenPipeError, ConnectionResetError, RuntimeError):  # a closed pipe, by whichever loop
             raise ModelError(f"Model {self.name} stopped while answering; it is restarted.") from None
@@ -151,9 +152,9 @@ class WorkerProcess:
             if process.stdin is not None:
                 process.stdin.close()
             try:
-                await asyncio.wait_for(process.wait(), 3)
+                await asyncio.wait_for(process.wait(), _LAST_SECONDS)
             except TimeoutError:
-                process.kill()
+                _end(process)
                 await process.wait()
         if self._supervisor is not None:
             await self._supervisor
@@ -193,9 +194,13 @@ class WorkerProcess:
             self._crashes.clear()
             self._crashing(f"{died}, {_CRASHES} times within {_CRASHES_SECONDS:.0f} s")
 
-    async def _watch_memory(self, process: asyncio.subprocess.Process) -> None:
-        """Replace a process that grows without end, between two requests if it can wait for that."""
-        await self._up.wait()
+    async def _watch(self, process: asyncio.subprocess.Process) -> None:
+        """Replace a process that never comes up, or grows without end: between two requests if that can wait."""
+        try:
+            await asyncio.wait_for(self._up.wait(), _START_SECONDS)
+        except TimeoutError:
+            _end(process)
+            return
         held = _memory(process.pid)
         limit = self._max_memory or max(4 * held, held + 2 * 2**30)
         while True:
@@ -205,29 +210,40 @@ class WorkerProcess:
                 _log.warning("model %s holds %d MiB; replacing its process", self.name, held // 2**20)
                 self._full = True
                 self._up.clear()
-                with suppress(ProcessLookupError):
-                    process.kill()
+                _end(process)
                 return
 
     async def _run_once(self) -> str:
-        """Start the process and hear it out; returns how it ended."""
+        """Start the process and hear it out; returns how it ended. Its temporary files go with it."""
+        with tempfile.TemporaryDirectory(prefix="noria-model-", ignore_cleanup_errors=True) as temporary:
+            return await self._run(temporary)
+
+    async def _run(self, temporary: str) -> str:
         process = await asyncio.create_subprocess_exec(
             *self._command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            env=_environment(),
+            env=_environment() | {"TMPDIR": temporary},
             start_new_session=True,  # a Ctrl-C at the terminal is for the server, which drains first
         )
         self._process = process
         if self._stop.is_set():
-            process.kill()
-        watch = asyncio.create_task(self._watch_memory(process))
+            _end(process)
+        assert process.stdout is not None
+        heard = asyncio.ensure_future(self._listen(process.stdout))
+        ended = asyncio.ensure_future(process.wait())
+        watch = asyncio.ensure_future(self._watch(process))
         try:
-            if process.stdout is not None:
-                await self._listen(process.stdout)
-            return _died(await process.wait())
+            # Either alone will do: what the model has started may hold the pipe open for ever, and a process that has
+            # closed it can answer no more.
+            await asyncio.wait((heard, ended), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((ended,), timeout=_LAST_SECONDS)
+            _end(process)
+            await asyncio.wait((heard,), timeout=_LAST_SECONDS)
+            return _died(await ended)
         finally:
-            watch.cancel()
+            for task in (heard, ended, watch):
+                task.cancel()
 
     async def _listen(self, answers: asyncio.StreamReader) -> None:
         first = True
@@ -250,6 +266,12 @@ class WorkerProcess:
                 answer.set_result(body)
 
 
+def _end(process: asyncio.subprocess.Process) -> None:
+    """End a process and what it has started, which is one group."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
 def _environment() -> dict[str, str]:
     passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     return passed | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
@@ -265,5 +287,5 @@ def _memory(pid: int) -> int:
 
 def _died(code: int) -> str:
     if code < 0:
-        return f"its process was ended by {signal.Signals(-code).name}"
+        return f"its process was ended by {_SIGNALS.get(-code, f'signal {-code}')}"
     return f"its process ended with status {code}"

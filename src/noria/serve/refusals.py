@@ -18,6 +18,7 @@ from noria.errors import (
 )
 from noria.serve.access import Unauthorized
 from noria.serve.engine import Overloaded, TooLate
+from noria.serve.outage import Unrecorded
 from noria.serve.plane import without_folders
 from noria.serve.wire import Reply, json_reply
 
@@ -77,7 +78,10 @@ def refusal(error: Exception) -> Reply:
     if isinstance(error, TooLate):
         return json_reply(504, body)
     if isinstance(error, StoreError):
-        _log.error("%s", error)
+        if isinstance(error, Unrecorded):
+            error = error.cause
+        else:
+            _log.error("%s", error)
         said = _STORE.get(type(error), "The server's store cannot be used; its log says why.")
         return json_reply(503, {"error": said}, *_again(1000))
     if isinstance(error, (ModelError, StepError)):

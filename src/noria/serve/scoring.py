@@ -20,7 +20,7 @@ from noria.errors import RequestError
 from noria.serve.batch import Batch, Column, Layout
 from noria.serve.reading import json_of
 
-__all__ = ["batch_of", "columns_of_csv", "predictions"]
+__all__ = ["batch_of", "columns_of_csv", "csv_value", "predictions"]
 
 _NUMBER = re.compile(r" *[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|nan|inf(?:inity)?) *", re.ASCII | re.IGNORECASE)
 _SHAPES = ("dataframe_split", "dataframe_records", "instances", "inputs")
@@ -151,11 +151,11 @@ def columns_of_csv(body: bytes, layout: Layout, most: int) -> Batch:
     columns = {}
     for place, name in enumerate(names):
         field = layout.fields.get(name)
-        columns[name] = [_value(row[place], field.dtype if field else "String") for row in data]
+        columns[name] = [csv_value(row[place], field.dtype if field else "String") for row in data]
     return layout.from_columns(columns, len(data))
 
 
-def _value(text: str, dtype: str) -> Any:
+def csv_value(text: str, dtype: str) -> Any:
     """A CSV field as its column's type; text that is none is left for the check to name."""
     if text == "":
         return None

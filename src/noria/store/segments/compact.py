@@ -7,10 +7,11 @@ removed by the next. Nothing is read from two places at once, so nothing is doub
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,8 +20,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from noria.core.ids import new_id
+from noria.errors import StoreError, StoreFull
 from noria.store.files import store_error
 from noria.store.segments.delta import commit, last_commit
+from noria.store.segments.index import placed
 from noria.store.segments.log import FolderPredictions, table_folder
 from noria.store.sql.database import Connection
 from noria.store.sql.ledger import cell
@@ -36,6 +39,7 @@ AT_ONCE = 4 * ROW_GROUP
 SMALL_ROWS = AT_ONCE // 2
 LARGE_ROWS = 2 * AT_ONCE
 _GONE_SECONDS = 600.0
+_log = logging.getLogger("noria.store")
 
 
 class Compacted(msgspec.Struct):
@@ -117,30 +121,34 @@ def _chunks_to_file(log: FolderPredictions, loop: str, min_rows: int, done: Comp
             break
         taken.append(chunk)
         total += chunk[1]
-    blocks = []
-    for first, _, segment, start, stop in taken:
-        sequence = first
-        for one in log.segment(segment).blocks(start, stop):
-            blocks.append((sequence, f"{segment}{one.row:010x}", one.block))
-            sequence += one.block.rows
-    frame = frame_of(blocks, loop)
-    row = _write(log, loop, frame)
+    runs: list[list[Any]] = []  # a file's rows follow each other without a gap; what is damaged makes one
+    after = -1
+    with log.database.read() as connection:
+        for first, rows, segment, start, stop in taken:
+            for sequence, one in placed(connection, log.segment(segment), start, stop, first, rows):
+                if sequence != after:
+                    runs.append([])
+                runs[-1].append((sequence, f"{segment}{one.row:010x}", one.block))
+                after = sequence + one.block.rows
+    made = [_write(log, loop, frame_of(run, loop)) for run in runs]
+    kept, end = sum(row[2] for row in made), taken[-1][0] + taken[-1][1]
+    if kept < total:
+        _log.error("%d predictions of '%s' are damaged: they are not in its table", total - kept, loop)
 
     def swap(connection: Connection) -> None:
         connection.executemany(
             "DELETE FROM chunks WHERE loop = ? AND first = ? AND rows = ?",
             [(loop, first, rows) for first, rows, *_ in taken],
         )
-        left = connection.execute(
-            "SELECT COUNT(*) FROM chunks WHERE loop = ? AND first < ?", (loop, row[1] + row[2])
-        ).fetchone()[0]
+        left = connection.execute("SELECT COUNT(*) FROM chunks WHERE loop = ? AND first < ?", (loop, end)).fetchone()[0]
         if left:  # the last chunk has grown meanwhile: its new rows go on as a chunk of their own
-            _split(connection, loop, row[1] + row[2], taken[-1])
-        _insert(connection, row)
+            _split(connection, loop, end, taken[-1])
+        for row in made:
+            _insert(connection, row)
 
     log.database.write(swap)
-    done.rows += frame.height
-    done.made += 1
+    done.rows += kept
+    done.made += len(made)
     return True
 
 
@@ -177,6 +185,8 @@ def _schema(log: FolderPredictions, loop: str) -> dict[str, str]:
 
 def _write(log: FolderPredictions, loop: str, frame: pl.DataFrame) -> tuple[Any, ...]:
     """Write a frame as a file of the table, durable; returns its row of the index."""
+    import polars as pl
+
     from noria.store.segments.table import settle
 
     folder = table_folder(log.folder, loop)
@@ -184,14 +194,23 @@ def _write(log: FolderPredictions, loop: str, frame: pl.DataFrame) -> tuple[Any,
     settled = settle(frame, _schema(log, loop))
     name = f"part-{new_id()}.parquet"
     temporary = folder / f".{name}.{secrets.token_hex(4)}.tmp"
-    settled.write_parquet(temporary, compression="zstd", compression_level=3, row_group_size=ROW_GROUP, statistics=True)
-    for path in (temporary, folder):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-    temporary.rename(folder / name)
+    try:
+        settled.write_parquet(
+            temporary, compression="zstd", compression_level=3, row_group_size=ROW_GROUP, statistics=True
+        )
+        for path in (temporary, folder):
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        temporary.rename(folder / name)
+    except pl.exceptions.PolarsError as error:
+        full = "No space left" in str(error)
+        problem = StoreFull if full else StoreError
+        raise problem(f"A file of the table of '{loop}' cannot be written: {str(error)[:300]}") from error
+    finally:
+        temporary.unlink(missing_ok=True)  # room that is needed, where there was too little
     times = settled["at"].dt.epoch("us")
     facts = {column: str(kind) for column, kind in settled.schema.items()}
     size = (folder / name).stat().st_size
@@ -208,19 +227,8 @@ def _merge(log: FolderPredictions, loop: str, done: Compacted) -> bool:
         files = connection.execute(
             "SELECT first, rows, name, published FROM files WHERE loop = ? ORDER BY first", (loop,)
         ).fetchall()
-    group: list[Any] = []
-    for file in files:
-        if file[1] >= SMALL_ROWS:
-            if len(group) > 1:
-                break
-            group = []
-        elif sum(one[1] for one in group) + file[1] > LARGE_ROWS:
-            break
-        else:
-            group.append(file)
-    small = sum(one[1] for one in group)
-    # One file a time would write every row again and again: a group is merged when it has grown tenfold.
-    if len(group) < 2 or (small < SMALL_ROWS and len(group) < 10):
+    group = _neighbours(files)
+    if not group:
         return False
     folder = table_folder(log.folder, loop)
     frame = pl.concat([pl.read_parquet(folder / name) for _, _, name, _ in group], how="diagonal")
@@ -239,6 +247,24 @@ def _merge(log: FolderPredictions, loop: str, done: Compacted) -> bool:
     done.made += 1
     done.removed += len(group)
     return True
+
+
+def _neighbours(files: Sequence[Any]) -> list[Any]:
+    """The first files that follow each other without a gap, are small together, and worth one file."""
+    group: list[Any] = []
+    rows = 0
+    for file in [*files, None]:
+        small = file is not None and file[1] < SMALL_ROWS
+        if small and group and group[-1][0] + group[-1][1] == file[0] and rows + file[1] <= LARGE_ROWS:
+            group.append(file)
+            rows += file[1]
+            continue
+        # One file a time would write every row again and again: a group is merged when it has grown tenfold.
+        if len(group) > 1 and (rows >= SMALL_ROWS or len(group) >= 10):
+            return group
+        group = [file] if small else []
+        rows = file[1] if small else 0
+    return []
 
 
 def _publish(log: FolderPredictions, loop: str) -> None:
@@ -326,7 +352,10 @@ def _free(log: FolderPredictions, done: Compacted) -> None:
         try:
             if not segment.abandoned() or next(segment.blocks(indexed), None) is not None:
                 continue
-            segment.path.unlink()
+            if segment.damaged():  # what can be read of it is in a table; the rest may be of use to somebody
+                segment.path.rename(segment.path.with_suffix(".damaged"))
+            else:
+                segment.path.unlink()
         except FileNotFoundError:
             pass
 

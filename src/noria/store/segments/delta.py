@@ -133,11 +133,10 @@ def _place(log: Path, number: int, text: str) -> None:
     temporary = log / f".{uuid.uuid4().hex}.tmp"
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        os.write(handle, text.encode())
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(text.encode())  # all of it: os.write() takes a part where little room is left, and says no word
+            file.flush()
+            os.fsync(handle)
         os.link(temporary, log / f"{number:020d}.json")  # whole or not at all; whoever comes first has the number
     finally:
         temporary.unlink()

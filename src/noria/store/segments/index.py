@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import msgspec
@@ -13,11 +15,12 @@ from noria.store.segments.rows import ids_of
 from noria.store.sql.database import Connection
 from noria.store.sql.ledger import cell
 
-__all__ = ["Indexer", "insert_label", "sequence_of", "target_of"]
+__all__ = ["Indexer", "insert_label", "placed", "sequence_of", "target_of"]
 
 CHUNK_ROWS = 4096
 _FEW = 1000  # labels that wait are looked through one by one; of more, those are looked for that may be met
 _TOGETHER = 500
+_log = logging.getLogger("noria.store")
 _ENCODER = msgspec.json.Encoder()
 _LABEL = msgspec.json.Decoder(Label)
 
@@ -99,7 +102,7 @@ class Indexer:
             sequence += block.rows
         connection.executemany("INSERT INTO keys (loop, key, sequence) VALUES (?, ?, ?)", keys)
         connection.executemany("INSERT INTO ids (id, loop, sequence) VALUES (?, ?, ?)", ids)
-        _add_span(connection, segment.name, found[0].row, sequence - first, loop, first)
+        _add_spans(connection, segment.name, found, loop, first)
         _add_chunks(connection, segment.name, loop, first, found)
         connection.execute(
             "INSERT INTO counters (loop, next) VALUES (?, ?) ON CONFLICT (loop) DO UPDATE SET next = excluded.next",
@@ -157,6 +160,21 @@ def _extend_unlabelled(connection: Connection, loop: str, first: int, rows: int)
         connection.execute("INSERT INTO unlabelled (loop, first, rows) VALUES (?, ?, ?)", (loop, first, rows))
 
 
+def _add_spans(connection: Connection, segment: str, found: list[Found], loop: str, first: int) -> None:
+    """Note where rows are; where damaged ones are left out, those that follow stand closer in the order of arrival."""
+    row, begun, lost = found[0].row, 0, 0
+    for place, one in enumerate(found):
+        if one.row != row:
+            rows = sum(one.block.rows for one in found[begun:place])
+            _add_span(connection, segment, row - rows, rows, loop, first)
+            first, begun, lost, row = first + rows, place, lost + one.row - row, one.row
+        row += one.block.rows
+    rows = sum(one.block.rows for one in found[begun:])
+    _add_span(connection, segment, row - rows, rows, loop, first)
+    if lost:
+        _log.error("segment %s of the prediction log is damaged: %d predictions cannot be read", segment, lost)
+
+
 def _add_span(connection: Connection, segment: str, row: int, rows: int, loop: str, first: int) -> None:
     done = connection.execute(
         "UPDATE spans SET rows = rows + ? WHERE segment = ? AND row = (SELECT MAX(row) FROM spans WHERE segment = ?) "
@@ -208,6 +226,18 @@ def _piece(found: list[Found], at: int, room: int) -> int:
         room -= found[at + taken].block.rows
         taken += 1
     return taken
+
+
+def placed(
+    connection: Connection, segment: Segment, start: int, stop: int, first: int, rows: int
+) -> list[tuple[int, Found]]:
+    """A chunk's blocks, each with the place of its first row: counted, or looked up if some were damaged since."""
+    found = list(segment.blocks(start, stop))
+    if sum(one.block.rows for one in found) == rows:
+        places = list(accumulate((one.block.rows for one in found), initial=first))
+        return list(zip(places, found, strict=False))
+    known = [sequence_of(connection, f"{segment.name}{one.row:010x}") for one in found]
+    return [(place[1], one) for place, one in zip(known, found, strict=True) if place is not None]
 
 
 def sequence_of(connection: Connection, prediction: str) -> tuple[str, int] | None:

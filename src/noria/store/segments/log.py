@@ -12,11 +12,12 @@ from typing import Any, TypeVar
 import msgspec
 
 from noria.core.hashing import digest_bytes
+from noria.core.ids import new_id
 from noria.errors import Conflict, NotFound
 from noria.store.files import store_error
 from noria.store.kinds import Label, Prediction
 from noria.store.ports import LabelledPrediction, LabelReceipt
-from noria.store.segments.index import Indexer, insert_label, sequence_of, target_of
+from noria.store.segments.index import Indexer, insert_label, placed, sequence_of, target_of
 from noria.store.segments.reader import Segment
 from noria.store.segments.rows import predictions_of
 from noria.store.segments.writer import Block, SegmentWriter
@@ -30,6 +31,7 @@ T = TypeVar("T")
 Numbered = list[tuple[int, Prediction]]
 _LABEL = msgspec.json.Decoder(Label)
 _KEPT_CHUNKS = 32
+_CHECKED_BYTES = 2**16
 _LABELLED = """
 SELECT l.sequence, l.body, l.target FROM labels l
 WHERE l.loop = ? AND l.target IS NOT NULL AND l.sequence > ?
@@ -69,6 +71,22 @@ class FolderPredictions:
     def writer(self, loop: str) -> SegmentWriter:
         """A writer of this process's own for a loop's predictions."""
         return SegmentWriter(self.segments, loop)
+
+    def check_writable(self) -> None:
+        """Find out whether predictions can be recorded, by writing something.
+
+        Raises:
+            StoreError: they cannot.
+        """
+        path = self.segments / f".{new_id()}.tmp"
+        try:
+            self.segments.mkdir(parents=True, exist_ok=True)
+            try:
+                path.write_bytes(bytes(_CHECKED_BYTES))
+            finally:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise store_error(error, "record a prediction") from error
 
     def append(self, predictions: Sequence[Prediction]) -> None:
         """Record predictions; durable on return."""
@@ -153,7 +171,8 @@ class FolderPredictions:
             loop, sequence = place
             found = self._at(connection, loop, [sequence]).get(sequence)
             if found is None:
-                raise NotFound(f"The prediction '{prediction[:80]}' was removed: it is older than what is kept.")
+                why = "it is older than what is kept, or damaged"
+                raise NotFound(f"The prediction '{prediction[:80]}' is kept no more: {why}.")
             row = connection.execute(
                 "SELECT body FROM labels WHERE loop = ? AND target = ? ORDER BY sequence DESC LIMIT 1", (loop, sequence)
             ).fetchone()
@@ -190,8 +209,8 @@ class FolderPredictions:
             "SELECT first, rows, segment, start, stop FROM chunks WHERE loop = ? AND first + rows > ? ORDER BY first",
             (loop, after + 1),
         ).fetchall()
-        for first, _, segment, start, stop in chunks:
-            rows = self._chunk(loop, segment, start, stop, first)
+        for first, count, segment, start, stop in chunks:
+            rows = self._chunk(connection, loop, segment, start, stop, first, count)
             yield [
                 one
                 for one in rows
@@ -214,7 +233,9 @@ class FolderPredictions:
         frame = pl.scan_parquet(table_folder(self.folder, loop) / name).filter(wanted).head(limit).collect()
         return predictions_of_frame(frame, loop)
 
-    def _chunk(self, loop: str, segment: str, start: int, stop: int, first: int) -> Numbered:
+    def _chunk(
+        self, connection: Connection, loop: str, segment: str, start: int, stop: int, first: int, count: int
+    ) -> Numbered:
         """The rows of a chunk, which never change."""
         key = (segment, start, stop)
         with self._lock:
@@ -222,12 +243,10 @@ class FolderPredictions:
                 self._chunks.move_to_end(key)
                 return self._chunks[key]
             found: Numbered = []
-            sequence = first
             try:
-                for one in self._indexer.segment(segment).blocks(start, stop):
+                for sequence, one in placed(connection, self._indexer.segment(segment), start, stop, first, count):
                     rows = predictions_of(one.block, loop, f"{segment}{one.row:010x}")
                     found += zip(range(sequence, sequence + len(rows)), rows, strict=True)
-                    sequence += len(rows)
             except OSError as error:
                 raise store_error(error, f"read the segment {segment} of the prediction log") from error
             self._chunks[key] = found
@@ -251,8 +270,12 @@ class FolderPredictions:
         for first, rows, segment, start, stop in chunks:
             here = wanted[bisect.bisect_left(wanted, first) : bisect.bisect_left(wanted, first + rows)]
             if here:
-                listed = self._chunk(loop, segment, start, stop, first)
-                found |= {sequence: listed[sequence - first][1] for sequence in here}
+                listed = self._chunk(connection, loop, segment, start, stop, first, rows)
+                if len(listed) == rows:
+                    found |= {sequence: listed[sequence - first][1] for sequence in here}
+                else:
+                    there = dict(listed)
+                    found |= {sequence: there[sequence] for sequence in here if sequence in there}
         files = connection.execute(
             "SELECT first, rows, name FROM files WHERE loop = ? AND first <= ? AND first + rows > ?", (loop, high, low)
         ).fetchall()
@@ -340,11 +363,11 @@ class FolderPredictions:
             if (loop, name) not in self._heads:
                 self._heads[loop, name] = self._file_head(loop, name)
             yield self._heads[loop, name]
-        for first, segment, start, stop in connection.execute(
-            "SELECT first, segment, start, stop FROM chunks WHERE loop = ? AND latest >= ? ORDER BY first",
+        for first, count, segment, start, stop in connection.execute(
+            "SELECT first, rows, segment, start, stop FROM chunks WHERE loop = ? AND latest >= ? ORDER BY first",
             (loop, moment),
         ).fetchall():
-            rows = self._chunk(loop, segment, start, stop, first)
+            rows = self._chunk(connection, loop, segment, start, stop, first, count)
             yield (
                 np.array([sequence for sequence, _ in rows], dtype=np.int64),
                 np.array([int(one.at.timestamp() * 1_000_000) for _, one in rows], dtype=np.int64),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from noria.store.segments.writer import FORMAT, HEADER, Block
 
 __all__ = ["Found", "Segment"]
 
+_BEGINS = re.compile(rb"\x97\x00|\x9f\x01")  # a layout, seven items, or predictions, fifteen
 _unpack = msgspec.msgpack.Decoder().decode
 
 
@@ -47,7 +49,7 @@ class Segment:
         self._known = 0  # layouts are known up to here
 
     def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[Found]:
-        """Whole blocks from ``start``; what is torn or damaged ends them.
+        """Whole blocks from ``start``. One that is damaged is left out; a torn one ends them.
 
         Raises:
             StoreError: it was written by a newer Noria.
@@ -66,7 +68,7 @@ class Segment:
                 begin = after
             elif body[0] == 0:
                 self._layouts[body[1]] = _layout(body)
-            else:
+            elif body[1] in self._layouts:  # else the layout is damaged
                 yield Found(self._block(body), body[2], start + begin, start + after)
                 begin = after
             if start + after > self._known:
@@ -76,15 +78,19 @@ class Segment:
         """Read the head and the layouts among bytes that need not be read otherwise."""
         at = 0
         while at + HEADER.size <= len(data):
-            length, _ = HEADER.unpack_from(data, at)
+            length, check = HEADER.unpack_from(data, at)
             body = at + HEADER.size
-            if not length:
+            if not length or body + length > len(data):
                 break
-            if start + at == 0:
-                self._head(_unpack(data[body : body + length]))
-            elif data[body] & 0xF0 == 0x90 and data[body + 1] == 0:  # an array whose first item is 0
-                found = _unpack(data[body : body + length])
-                self._layouts[found[1]] = _layout(found)
+            # An array whose first item is 0, or the head.
+            if start + at == 0 or (data[body] & 0xF0 == 0x90 and data[body + 1] == 0):
+                found = data[body : body + length]
+                if zlib.crc32(found) == check:
+                    if start + at == 0:
+                        self._head(_unpack(found))
+                    else:
+                        layout = _unpack(found)
+                        self._layouts[layout[1]] = _layout(layout)
             at = body + length
         self._known = start + at
 
@@ -100,6 +106,16 @@ class Segment:
             at_us, latency_us, version, digest, role, rows, names, matrix, columns, keys, values, classes, shares,
             error, answered, trace, ids,
         )  # fmt: skip
+
+    def damaged(self) -> bool:
+        """Whether blocks in it cannot be read. A torn end is no damage: nobody was told that it was kept."""
+        data, whole = self.path.read_bytes(), 0
+        for at, after, _ in _framed(data):
+            if at > whole:
+                return True
+            whole = after
+        rest = data[whole:]
+        return any(_is_whole(rest, found.start() - HEADER.size) for found in _BEGINS.finditer(rest, HEADER.size))
 
     def abandoned(self) -> bool:
         """Whether its writer is gone."""
@@ -125,14 +141,20 @@ def _layout(body: list[Any]) -> tuple[Any, ...]:
 
 
 def _framed(data: bytes) -> Iterator[tuple[int, int, list[Any]]]:
-    """Where each whole block begins and ends, and what it holds."""
+    """Where each whole block begins and ends, and what it holds; those between whose sum is wrong are left out."""
     at = 0
     while at + HEADER.size <= len(data):
-        length, check = HEADER.unpack_from(data, at)
-        body = data[at + HEADER.size : at + HEADER.size + length]
-        # Zeros, as a file has them after a power cut, would pass for an empty block with the right checksum.
-        if not length or len(body) < length or zlib.crc32(body) != check:
-            return
+        length, _ = HEADER.unpack_from(data, at)
         after = at + HEADER.size + length
-        yield at, after, _unpack(body)
+        # Zeros, as a file has them after a power cut, would pass for an empty block with the right checksum.
+        if not length or after > len(data):
+            return
+        if _is_whole(data, at):
+            yield at, after, _unpack(data[at + HEADER.size : after])
         at = after
+
+
+def _is_whole(data: bytes, at: int) -> bool:
+    length, check = HEADER.unpack_from(data, at)
+    body = data[at + HEADER.size : at + HEADER.size + length]
+    return bool(0 < length == len(body) and check == zlib.crc32(body))

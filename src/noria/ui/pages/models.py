@@ -23,7 +23,7 @@ _MANIFEST = msgspec.json.Decoder(BundleManifest)
 
 
 class VersionRow(msgspec.Struct, frozen=True):
-    """One line of the versions table."""
+    """One line of the versions table; a shadow takes no traffic."""
 
     version: ModelVersion
     href: str
@@ -31,6 +31,7 @@ class VersionRow(msgspec.Struct, frozen=True):
     gates: str
     metrics: list[float | None]
     percent: float | None
+    role: str | None
 
 
 class ModelsPage(msgspec.Struct, frozen=True):
@@ -85,10 +86,10 @@ def models(ask: Ask) -> ModelsPage:
     runs = {version.run: ask.db.find(Run, id=version.run) for version in page}
     names = list(dict.fromkeys(metric.name for run in runs.values() if run for metric in run.metrics))[:6]
     newest = ask.db.find(Deployment, loop=loop)
-    shares = {route.version: route.percent for route in newest.routes} if newest else {}
+    routes = {route.version: route for route in newest.routes} if newest else {}
     rows = []
     for version in page:
-        run = runs[version.run]
+        run, route = runs[version.run], routes.get(version.version)
         rows.append(
             VersionRow(
                 version=version,
@@ -96,7 +97,8 @@ def models(ask: Ask) -> ModelsPage:
                 run_href=href("loops", loop, "runs", version.run),
                 gates=_gates_text(ask.db.find(ValidationReport, id=version.report)),
                 metrics=[run.metric(name) if run else None for name in names],
-                percent=shares.get(version.version),
+                percent=None if route is None else 0.0 if route.role == "shadow" else route.percent,
+                role=route.role if route is not None else None,
             )
         )
     older = href("loops", loop, "models", after=page[-1].version) if len(found) > PAGE else None
@@ -174,7 +176,8 @@ def _lineage(ask: Ask, version: ModelVersion) -> list[Link]:
     if served:
         share = next(route for route in served[-1].routes if route.version == version.version)
         current = served[-1].revision == deployments[-1].revision
-        note = f"{share.role} {share.percent:g} %" if current else f"until revision {served[-1].revision + 1}"
+        part = "shadow, asked along" if share.role == "shadow" else f"{share.role} {share.percent:g} %"
+        note = part if current else f"until revision {served[-1].revision + 1}"
         name = f"since {say.day(served[0].since)}"
         links.append(Link("deployment", name, note, href("loops", loop, "monitoring")))
     return links
