@@ -168,6 +168,32 @@ def test_rows_nested_as_columns_are_refused_rather_than_read_in_another_order(co
     assert (reply.status, "nested otherwise than its shape [2, 3]" in reply.body["error"]) == (400, True)
 
 
+@pytest.mark.parametrize(("value", "fits"), [(2**53 + 1, True), (2**63 - 1, True), (-(2**63), True), (2**63, False)])
+def test_large_whole_numbers_are_kept_as_they_are_or_named(compiled: Served, value: int, fits: bool) -> None:
+    record = {"a": 0.5, "b": value, "c": None}
+    columns = {
+        "inputs": [
+            {"name": "a", "shape": [1], "datatype": "FP64", "data": [0.5]},
+            {"name": "b", "shape": [1], "datatype": "INT64" if fits else "UINT64", "data": [value]},
+            {"name": "c", "shape": [1], "datatype": "FP64", "data": [None]},
+        ]
+    }
+    whole, headers = binary(np.array([[0, value, 0]], dtype="<i8" if fits else "<u8"), "INT64" if fits else "UINT64")
+    replies = [
+        compiled.post("/predict/numbers", record),
+        compiled.post("/invocations", {"inputs": [[0.5, value, None]]}),
+        compiled.post("/v2/models/numbers/infer", columns),
+        compiled.request_raw("POST", "/v2/models/numbers/infer", whole, **headers),
+        compiled.request("POST", "/invocations", f"a,b,c\n0.5,{value},\n".encode(), **{"Content-Type": "text/csv"}),
+    ]
+    assert [reply.status for reply in replies] == [200 if fits else 422] * 5
+    if fits:
+        ids = [replies[0].body["predictions"][0]["id"], replies[2].body["id"]]
+        assert [compiled.store.predictions.find(one)[0].record["b"] for one in ids] == [value] * 2
+    else:
+        assert [reply.body["details"][0]["field"] for reply in (*replies[:3], replies[4])] == ["b"] * 4
+
+
 def test_infinity_and_missing_values_in_binary_data(compiled: Served) -> None:
     for value, said in ((np.inf, "record 1, field 'c'"), (-np.inf, "not a finite number")):
         body, headers = binary(np.array([[0.5, 1, 0.5], [0.5, 1, value]]), "FP64")

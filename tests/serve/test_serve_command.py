@@ -207,6 +207,35 @@ def test_mlservers_client(running: Command, tmp_path: Path, binary: tuple[str, .
     assert outputs["prediction"]["data"] in ([0], [1])
 
 
+MLFLOW = """
+import sys
+import numpy as np, pandas as pd
+from mlflow.pyfunc.scoring_server.client import ScoringServerClient
+client = ScoringServerClient("127.0.0.1", int(sys.argv[1]))
+client.ping()
+assert client.get_version()
+rows = np.array([[0.25, 3, 0.5], [0.75, 9, np.nan]])
+frame = pd.DataFrame(rows, columns=["a", "b", "c"])
+asked = (frame, frame[["c", "a", "b"]], frame.to_dict("records"), rows)
+answers = [client.invoke(one).get_predictions() for one in asked]
+assert all(one.equals(answers[0]) and len(one) == 2 for one in answers), answers
+try:
+    client.invoke(frame.assign(a="x"))
+except Exception as error:
+    assert "422" in str(error) and "record 0, field 'a'" in str(error), error
+else:
+    raise SystemExit("text was taken for a number")
+print("all well")
+"""
+
+
+@pytest.mark.slow
+def test_mlflows_client(running: Command) -> None:
+    python = client_python("mlflow==3.17.2", "scikit-learn")
+    done = subprocess.run([python, "-c", MLFLOW, str(running.port)], capture_output=True, text=True, timeout=120)
+    assert "all well" in done.stdout, done.stdout + done.stderr
+
+
 class Callers:
     """Keep-alive callers that count what went wrong."""
 

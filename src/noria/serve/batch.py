@@ -209,7 +209,17 @@ class Layout:
         if problems:
             problems.sort(key=lambda one: int(str(one["record"])))
             raise problem_error(problems)
-        return Batch(rows, matrix, others, self._keys(others), self._check(matrix))
+        return Batch(rows, matrix, others, self._keys(others), self._check(self._rounded_down(matrix, others)))
+
+    def _rounded_down(self, matrix: Matrix, exact: Mapping[str, list[Any]]) -> Matrix:
+        """The matrix to check: the largest whole numbers of 64 bits round up to the first that does not fit."""
+        for name in exact.keys() & self._places.keys():
+            place = self._places[name]
+            bits = 64 if self.fields[name].dtype == "UInt64" else 63
+            if max((value for value in exact[name] if value is not None), default=0) < 2**bits:
+                matrix = matrix.copy()
+                np.minimum(matrix[:, place], self._high[place], out=matrix[:, place])
+        return matrix
 
     def from_records(self, records: Sequence[Mapping[str, Any]]) -> Batch:
         """A batch of plain records.
@@ -334,7 +344,7 @@ class Layout:
 
 
 def _large(values: Matrix) -> bool:
-    return bool((np.abs(values) > _EXACT).any())
+    return bool((np.abs(values) >= _EXACT).any())
 
 
 def _range(dtype: str) -> tuple[float, float]:

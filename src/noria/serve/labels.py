@@ -68,7 +68,7 @@ def name_of(entry: dict[Any, Any], signature: Signature) -> str | tuple[str | No
 def problem_with(value: Any, name: str, signature: Signature) -> str:
     """Why a value is none that the model could have answered; empty if it is one."""
     if value is None:
-        other = signature.label if name == "label" else None
+        other = signature.label if name == "label" != signature.label else None
         return f"needs '{name}'{f' (or {other!r})' if other else ''}"
     shown = repr(value)[:60] if isinstance(value, (str, int, float)) else f"a {type(value).__name__}"
     if signature.task == "regression":

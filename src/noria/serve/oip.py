@@ -397,7 +397,9 @@ def batch_of(request: InferRequest, layout: Layout, most: int) -> Batch:
         _count(rows, most)
         fits = layout.plain and width == len(layout.names)
         if fits and isinstance(first.data, np.ndarray) and first.data.dtype.kind in "fiu":
-            return layout.from_matrix(first.data.reshape(rows, width).astype(np.float64, copy=False))
+            matrix = first.data.reshape(rows, width).astype(np.float64, copy=False)
+            if first.data.dtype.kind == "f" or first.data.itemsize < 8 or (np.abs(matrix) < _EXACT).all():
+                return layout.from_matrix(matrix)
         names = list(layout.fields)
         order = names if width == len(names) else list(layout.required)
         if width != len(order):
