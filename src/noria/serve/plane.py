@@ -191,6 +191,7 @@ class Plane:
         self._threads.shutdown(wait=True)
 
     async def _follow(self) -> None:
+        said = ""
         while True:
             await asyncio.sleep(self._refresh_s)
             try:
@@ -199,8 +200,11 @@ class Plane:
                 self._changes(await self._in_thread(self._read))
                 if self.control is not None:
                     self._listen(self.control)
+                said = ""
             except Exception as error:  # noqa: BLE001 - following must go on, whatever one reading met
-                _log.warning("deployments could not be read: %s", error)
+                if str(error) != said:
+                    said = str(error)
+                    _log.warning("deployments could not be read: %s", error)
 
     def _listen(self, control: Control) -> None:
         """Do as another process on this port was told."""
