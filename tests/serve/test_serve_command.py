@@ -23,9 +23,10 @@ import polars as pl
 import psutil
 import pytest
 from environments import client_python
+from msgspec.structs import replace
 
 from noria.deploy.rollout import serve_only
-from noria.records import ModelVersion
+from noria.records import ModelVersion, Stage
 from noria.store import Store, open_store
 
 BODY = json.dumps({"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP64", "data": [0.25, 3, 0.5]}]}).encode()
@@ -551,6 +552,22 @@ def test_logs_for_machines_are_one_object_a_line_from_beginning_to_end(folder: P
     lines = [json.loads(line) for line in command.said]
     assert {"time", "level", "logger", "message", "process"} == set.intersection(*map(set, lines))
     assert {line["level"] for line in lines} == {"info", "warning"}
+
+
+def test_a_version_that_may_be_served_no_more_is_said_once(trained: tuple[Store, list[ModelVersion]]) -> None:
+    store, versions = trained
+
+    def stage(stage: Stage) -> None:
+        store.ledger.write(lambda tx: tx.put(replace(versions[0], stage=stage)))
+
+    with Command(store.folder, "churn/1") as command:
+        stage(Stage.rejected)
+        try:
+            time.sleep(2)
+        finally:
+            stage(versions[0].stage)
+        assert command.stop() == 0
+    assert sum("stays as it was" in line for line in command.said) <= 1
 
 
 def test_keys_are_made_listed_and_taken_back(folder: Path) -> None:

@@ -306,6 +306,26 @@ def test_a_model_process_that_never_comes_up_is_said(
         assert found.get("/v2/models/churn/ready").status == 503
 
 
+def test_a_model_that_does_not_come_back_is_not_called_ready(
+    trained: tuple[Store, list[ModelVersion]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("noria.serve.process._RESTART_SECONDS", 0.5)
+    store, versions = trained
+    broken = tmp_path / "broken"
+    command = ["sh", "-c", f'test -e {broken} && exit 1; exec "$0" "$@"', *worker_command(store)]
+    deployment = Deployment("churn", 1, NOW, (Route(1, versions[0].bundle, "champion", 100.0),))
+    found = Served(store, versions)
+    with ServerThread(DataPlane(Plane(store, Clock(), command, lambda: {"churn": deployment}))) as server:
+        found.port = server.port
+        places = ("/v2/health/ready", "/v2/models/churn/ready", "/health")
+        assert [found.get(place).status for place in places] == [200] * 3
+        broken.touch()
+        assert found.post("/predict/churn", {**GOOD, "city": "Pompeii"}).status == 503
+        found.until(lambda: [found.get(place).status for place in places] == [503] * 3)
+        broken.unlink()
+        found.until(lambda: [found.get(place).status for place in places] == [200] * 3)
+
+
 def test_a_model_that_never_comes_up_keeps_no_other_waiting(trained: tuple[Store, list[ModelVersion]]) -> None:
     store, versions = trained
     script = f'case "$*" in *{versions[1].bundle}*) exec sleep 600;; esac; exec "$0" "$@"'

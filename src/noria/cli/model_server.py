@@ -43,16 +43,20 @@ class _Served:
         self._clock = clock
         self._keys = keys
         self._last: Mapping[str, Deployment] = {}
+        self._said = ""
 
     def deployments(self) -> Mapping[str, Deployment]:
         with self._store.ledger.read() as db:
             self._keys.update(db.list(ApiKey))
             try:
                 self._last = resolve(db, self._target, self._clock.now())
+                self._said = ""
             except NoriaError as error:
                 if not self._last:
                     raise
-                _log.warning("what is served stays as it was: %s", error)
+                if str(error) != self._said:  # it is asked several times a second
+                    self._said = str(error)
+                    _log.warning("what is served stays as it was: %s", error)
         return self._last
 
     def crashing(self, loop: str, version: int, reason: str) -> None:

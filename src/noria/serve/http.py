@@ -300,7 +300,8 @@ class DataPlane:
                 self.plane.served(model, version)
             except ModelError as error:
                 return json_reply(503, {"name": model, "ready": False, "error": without_folders(str(error))})
-            return json_reply(200 if not self.draining else 503, {"name": model, "ready": not self.draining})
+            ready = not self.draining and (version is not None or self.plane.loaded(model))
+            return json_reply(200 if ready else 503, {"name": model, "ready": ready})
         _, manifest = self.plane.manifest(model, version)
         versions = [route.version for route in self.plane.deployment(model).routes]
         if rest == []:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -155,7 +155,7 @@ class Plane:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # one change of a loop at a time
         self._coming: dict[str, tuple[Deployment, asyncio.Task[None]]] = {}  # what each loop is changing to
         self._background: set[asyncio.Task[None]] = set()
-        self._shadows = 0
+        self._shadows: Counter[str] = Counter()  # by loop: one that hangs takes no place from another's
         self._unloaded: set[str] = set()
         self.control = control
         self._heard: dict[str, int] = {}
@@ -191,6 +191,7 @@ class Plane:
         self._threads.shutdown(wait=True)
 
     async def _follow(self) -> None:
+        said = ""
         while True:
             await asyncio.sleep(self._refresh_s)
             try:
@@ -199,8 +200,11 @@ class Plane:
                 self._changes(await self._in_thread(self._read))
                 if self.control is not None:
                     self._listen(self.control)
+                said = ""
             except Exception as error:  # noqa: BLE001 - following must go on, whatever one reading met
-                _log.warning("deployments could not be read: %s", error)
+                if str(error) != said:
+                    said = str(error)
+                    _log.warning("deployments could not be read: %s", error)
 
     def _listen(self, control: Control) -> None:
         """Do as another process on this port was told."""
@@ -369,7 +373,10 @@ class Plane:
     def loaded(self, name: str) -> bool:
         """Whether a model answers."""
         line = self._lines.get(name)
-        return line is not None and line.main is not None
+        if line is None or line.main is None:
+            return False
+        engine = line.main.engine
+        return not (isinstance(engine, ProcessEngine) and engine.worker.down)
 
     async def load(self, name: str) -> None:
         """Bring a model up anew and switch over to it, without a request failing.
@@ -673,10 +680,10 @@ class Plane:
         served = self._served.get(route.bundle) if route is not None else None
         if route is None or served is None or not mirrored(line.deployment, route, batch.keys):
             return
-        if self._shadows >= _MAX_SHADOWS:
+        if self._shadows[loop] >= _MAX_SHADOWS:
             self.metrics.dropped(loop, route)
             return
-        self._shadows += 1
+        self._shadows[loop] += 1
         task = asyncio.ensure_future(self._shadowed(loop, batch, route, served, line, given, trace))
         self._background.add(task)
         task.add_done_callback(self._background.discard)
@@ -706,7 +713,7 @@ class Plane:
             _log.exception("the shadow of %s failed", loop)
         finally:
             served.users -= 1
-            self._shadows -= 1
+            self._shadows[loop] -= 1
 
     # what people say
 

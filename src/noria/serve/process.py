@@ -77,6 +77,7 @@ class WorkerProcess:
         self._supervisor: asyncio.Task[None] | None = None
         self._failure = ""
         self._up = asyncio.Event()  # set while the process runs and has its model
+        self._fell = 0.0  # when it was up last
         self._falls = 0  # restarts in a row, each soon after the one before
         self._crashes: list[float] = []
         self._crashing = crashing
@@ -136,6 +137,16 @@ class WorkerProcess:
             raise ModelError(f"Model {self.name} is restarting{why}.")
         return process
 
+    def _fall(self) -> None:
+        if self._up.is_set():
+            self._up.clear()
+            self._fell = time.monotonic()
+
+    @property
+    def down(self) -> bool:
+        """Whether it has been restarting for longer than a request waits for it."""
+        return not self._up.is_set() and time.monotonic() - self._fell > _RESTART_SECONDS
+
     @property
     def idle(self) -> bool:
         """Whether no request is in flight."""
@@ -167,7 +178,7 @@ class WorkerProcess:
                 died = await self._run_once()
             except OSError as error:
                 died = f"its process cannot be started: {error.strerror}"
-            self._up.clear()
+            self._fall()
             for answer in self._waiting.values():
                 if not answer.done():
                     answer.set_exception(ModelError(f"Model {self.name} stopped while answering; it is restarted."))
@@ -209,7 +220,7 @@ class WorkerProcess:
             if held > limit and (not self._waiting or held > 1.5 * limit):
                 _log.warning("model %s holds %d MiB; replacing its process", self.name, held // 2**20)
                 self._full = True
-                self._up.clear()
+                self._fall()
                 _end(process)
                 return
 
