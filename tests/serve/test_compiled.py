@@ -612,6 +612,43 @@ def test_a_request_that_crashes_the_model_fails_alone(
         assert found.post("/predict/churn", good).status == 200
 
 
+def test_what_was_lost_with_another_request_is_not_answered_either(
+    numeric: tuple[Store, list[ModelVersion]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from noria.errors import StoreFull
+    from noria.serve import oip
+    from noria.store.segments.writer import SegmentWriter
+
+    writing, lost, encode = threading.Event(), threading.Event(), oip.encode
+
+    def slowly(*given: Any) -> Any:
+        if not writing.is_set():
+            writing.set()
+            assert lost.wait(60)
+        return encode(*given)
+
+    def full(writer: SegmentWriter, data: bytes) -> None:
+        raise StoreFull("No space left.")
+
+    found = Served(*numeric, name="numbers")
+    found.deploy((1, 100.0))
+    before = len(found.store.predictions.predictions("numbers", limit=10**6))
+    path = "/v2/models/numbers/infer"
+    with found.up(), ThreadPoolExecutor(1) as pool:
+        monkeypatch.setattr(oip, "encode", slowly)
+        # A large body's answer is written aside, while its records wait with those of others.
+        large = pool.submit(found.post, path, {**matrix(ROWS), "parameters": {"filling": " " * 2**20}})
+        assert writing.wait(60)
+        with monkeypatch.context() as patch:
+            patch.setattr(SegmentWriter, "_write", full)
+            assert found.post(path, matrix(ROWS)).status == 503
+        lost.set()
+        assert large.result().status == 503
+    assert len(found.store.predictions.predictions("numbers", limit=10**6)) == before
+
+
 def test_what_cannot_be_recorded_is_not_answered(
     numeric: tuple[Store, list[ModelVersion]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,7 +55,7 @@ def data_plane(plane: DataPlane) -> Application:
             )
             found = plane.handle(request)
             reply = found if isinstance(found, Reply) else await found
-            reply = plane.flush() or reply
+            (reply,) = plane.settle([reply])
         except NoriaError as error:
             reply = refusal(error)
         length = str(len(reply.body)).encode()

@@ -111,18 +111,19 @@ class DataPlane:
         self.draining = False
         # One for all large bodies, as each may take gigabytes when it is read.
         self._thread = ThreadPoolExecutor(1, "noria-large")
-        self.grouping = False  # whoever calls `handle` also calls `flush` before a reply goes out
+        self.grouping = False  # whoever calls `handle` also calls `settle` before a reply goes out
 
-    def flush(self) -> Reply | None:
-        """Put on record what replies were given about; a refusal instead of all of them if that cannot be done."""
-        if not self.plane.recorder.held:
-            return None
+    def settle(self, replies: list[Reply]) -> list[Reply]:
+        """Put on record what replies are about; those of which that cannot be done are refusals from here on."""
         try:
             self.plane.recorder.flush()
         except StoreError as error:
             self.plane.outage.met(error)
-            return refusal(error)
-        return None
+        for place, reply in enumerate(replies):
+            if reply.held is not None and reply.held.problem is not None:
+                replies[place] = refusal(reply.held.problem)
+                self.plane.metrics.refused(replies[place].status)
+        return replies
 
     def mine(self, target: bytes) -> bool:
         """Whether an address is answered here rather than by the pages."""
@@ -318,7 +319,7 @@ class DataPlane:
             served.engine.backlog.check(deadline_of(request.headers))
         body, header = request.body, request.headers.get(b"inference-header-content-length")
         signature = served.manifest.signature
-        if header is None and served.layout.plain:
+        if header is None and served.layout.plain and len(body) < _LARGE:
             known = oip.quick(body, served.layout)
             if known is not None and known[1].rows <= MAX_ROWS:
                 return self._asked(model, version, known[1], request, self._finish(model, known[0]))
@@ -378,19 +379,17 @@ class DataPlane:
         reply = self._asked(model, version, batch, request, keep)
         if not isinstance(reply, Reply):
             await reply
-        return await loop.run_in_executor(thread, finish, answered[0])
+        return await loop.run_in_executor(thread, _finished, answered[0], finish)
 
     def _asked(self, model: str, version: int | None, batch: Batch, request: Request, finish: Finish) -> Found:
         """The batch's answers, on whichever wire ``finish`` writes."""
         headers = request.headers
         deadline = deadline_of(headers)
         if self.tracing is not None:
-            return _finished(self.traced(self.tracing, model, version, batch, headers, deadline), finish)
+            return _later(self.traced(self.tracing, model, version, batch, headers, deadline), finish)
         trace = self.trace(headers) if b"traceparent" in headers else None
         found = self.plane.predict(model, batch, version=version, trace=trace, deadline=deadline, hold=self.grouping)
-        if isinstance(found, Answered):
-            return finish(found)
-        return _finished(found, finish)
+        return _finished(found, finish) if isinstance(found, Answered) else _later(found, finish)
 
     async def traced(
         self,
@@ -468,9 +467,9 @@ class DataPlane:
         found = []
         for name in self.plane.names():
             if not self.plane.loaded(name):
-                state, why = ("LOADING", "") if self.plane.loading(name) else ("UNAVAILABLE", "unloaded")
+                state = "LOADING" if self.plane.loading(name) else "UNAVAILABLE"
                 if not only:
-                    found.append({"name": name, "version": "", "state": state, "reason": why})
+                    found.append({"name": name, "version": "", "state": state, "reason": self._why_not(name)})
                 continue
             for route in self.plane.deployment(name).routes:
                 try:
@@ -483,6 +482,18 @@ class DataPlane:
                             {"name": name, "version": str(route.version), "state": "UNAVAILABLE", "reason": why}
                         )
         return json_reply(200, found)
+
+    def _why_not(self, name: str) -> str:
+        """Why a model does not answer; nothing while it loads."""
+        if self.plane.loading(name):
+            return ""
+        try:
+            self.plane.served(name)
+        except ModelError as error:
+            return without_folders(str(error))
+        except NotFound:
+            return "unloaded"
+        return ""
 
     async def _change(self, model: str, verb: str, body: bytes) -> Reply:
         asked = json_of(body) if body.strip() else {}
@@ -619,8 +630,14 @@ def _predictions(model: str, answered: Answered) -> Reply:
     return Reply(200, orjson.dumps({"loop": model, "predictions": predictions}))
 
 
-async def _finished(found: Awaitable[Answered], finish: Finish) -> Reply:
-    return finish(await found)
+def _finished(answered: Answered, finish: Finish) -> Reply:
+    reply = finish(answered)
+    reply.held = answered.held
+    return reply
+
+
+async def _later(found: Awaitable[Answered], finish: Finish) -> Reply:
+    return _finished(await found, finish)
 
 
 def _config(name: str, described: dict[str, Any]) -> dict[str, Any]:

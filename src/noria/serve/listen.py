@@ -111,7 +111,7 @@ async def _serve(
     pages = _Pages(app) if app is not None else None
     given: dict[str, Any] = {} if pages is None else {"fallback": pages.protocol, "mine": data.mine}
     data.grouping = True
-    front = Front(data.handle, limits=limits, flush=data.flush, **given)
+    front = Front(data.handle, limits=limits, settle=data.settle, **given)
     stop = _Stop()
     try:
         await data.plane.start()

@@ -27,6 +27,7 @@ from noria.serve.outage import Outage, Unrecorded
 from noria.serve.process import WorkerProcess
 from noria.serve.recording import Recorder
 from noria.serve.rules import choose, mirrored
+from noria.serve.wire import Held
 from noria.store.ports import Label, LabelReceipt, Store
 from noria.store.segments.rows import ids_of
 
@@ -81,13 +82,14 @@ class Part:
 
 
 class Answered:
-    """A request's answer."""
+    """A request's answer; ``held``: the records of it that are not written yet."""
 
-    __slots__ = ("parts", "rows")
+    __slots__ = ("held", "parts", "rows")
 
-    def __init__(self, rows: int, parts: list[Part]) -> None:
+    def __init__(self, rows: int, parts: list[Part], held: Held | None = None) -> None:
         self.rows = rows
         self.parts = parts
+        self.held = held
 
 
 class _Line:
@@ -500,7 +502,7 @@ class Plane:
             version: pin to this deployed version instead of routing.
             trace: W3C trace id to keep with the predictions.
             deadline: ``time.monotonic()`` by which it must have begun; a minute from now by default.
-            hold: an answer may be on record only after ``recorder.flush()``.
+            hold: an answer may be on record only after ``recorder.flush()``; its ``held`` then says if it is.
 
         Raises:
             NotFound: unknown loop or version.
@@ -532,7 +534,7 @@ class Plane:
                 part = self._recorded(loop, batch, None, route, main, scores, started, trace, held)
                 if line.shadow is not None and version is None:
                     self._mirror(loop, line, batch, scores, trace)
-                answered = Answered(batch.rows, [part])
+                answered = Answered(batch.rows, [part], self.recorder.held if held else None)
                 return self._synced(loop, answered) if self.recorder.level == "disk" else answered
             return self._later(loop, line, batch, route, main, scores, started, trace, version, hold)
         return self._divided(loop, line, batch, route, main, started, trace, ends, chosen)
@@ -568,7 +570,7 @@ class Plane:
             self._mirror(loop, line, batch, scores, trace)
         if self.recorder.level == "disk":
             await self.recorder.sync(loop)
-        return Answered(batch.rows, [part])
+        return Answered(batch.rows, [part], self.recorder.held if held else None)
 
     async def _divided(
         self,

@@ -42,7 +42,6 @@ _DIFFERING = 64  # heads of one connection, after which none is expected to come
 _LINGER_SECONDS = 5.0
 _FRAMING = (b"content-length", b"transfer-encoding")
 _ONCE = frozenset((*_FRAMING, b"authorization", b"content-encoding", b"content-type", b"host", b"origin"))
-_READING = frozenset(("GET", "HEAD"))
 _UPGRADES = frozenset((b"upgrade", b"http2-settings"))
 
 
@@ -87,8 +86,8 @@ class Front:
         fallback: makes the protocol for addresses that ``mine`` refuses; None: everything is ``handle``'s.
         mine: whether an address (path and query) is the data plane's.
         limits: what a client may ask for.
-        flush: called before replies go out; gives a refusal if it fails, instead of those to requests that do more than
-            read.
+        settle: called with replies before they go out; gives those that do, refusals of what cannot be put on record
+            among them.
 
     What came in one turn of the loop is answered together at its end: after each call of the system the processor's
     caches are cold, and sending wakes a client that may want the processor too. One connection alone does not wait.
@@ -101,10 +100,10 @@ class Front:
         fallback: Callable[[], asyncio.Protocol] | None = None,
         mine: Callable[[bytes], bool] = lambda _: True,
         limits: Limits | None = None,
-        flush: Callable[[], Reply | None] | None = None,
+        settle: Callable[[list[Reply]], list[Reply]] | None = None,
     ) -> None:
         self.handle = handle
-        self.flush = flush
+        self.settle = settle
         self._grouped: list[tuple[Connection, Request, Reply, bool]] = []
         self.fallback = fallback
         self.mine = mine
@@ -154,17 +153,17 @@ class Front:
         if self.holding:
             return
         grouped, self._grouped = self._grouped, []
-        problem = self.flushed()
-        for connection, request, reply, keep in grouped:
-            connection.grouped(request, _given(request, reply, problem), keep)
+        replies = self.settled([reply for _, _, reply, _ in grouped])
+        for (connection, request, _, keep), reply in zip(grouped, replies, strict=True):
+            connection.grouped(request, reply, keep)
 
-    def flushed(self) -> Reply | None:
-        """Flush, and tell what went wrong."""
+    def settled(self, replies: list[Reply]) -> list[Reply]:
+        """The replies that go out for these."""
         try:
-            return self.flush() if self.flush is not None else None
+            return replies if self.settle is None else self.settle(replies)
         except Exception:  # noqa: BLE001 - as in Connection._next
-            _log.exception("flushing failed")
-            return json_reply(500, {"error": "The server failed to answer; its log says why."})
+            _log.exception("replies could not be settled")
+            return [reply if reply.held is None else _failed() for reply in replies]
 
     def hold(self, holding: bool) -> None:
         """Let requests wait unanswered, those too whose answers come meanwhile; or go on with them."""
@@ -197,9 +196,8 @@ class Front:
         return len(self.connections) + len(self._handed)
 
 
-def _given(request: Request, reply: Reply, problem: Reply | None) -> Reply:
-    """The reply, or the refusal in place of one that was to be on record."""
-    return reply if problem is None or request.method in _READING else problem
+def _failed() -> Reply:
+    return json_reply(500, {"error": "The server failed to answer; its log says why."})
 
 
 class Connection(asyncio.Protocol):
@@ -564,7 +562,7 @@ class Connection(asyncio.Protocol):
             if len(front.connections) > 1:
                 front.group(self, request, reply, keep)
                 break
-            self._answer(request, _given(request, reply, front.flushed()), keep)
+            self._answer(request, front.settled([reply])[0], keep)
         if self._stopped and len(self._waiting) < _PIPELINED and not self._paused:
             self._resume()
         if self._due and not self._waiting and not self._answering:
@@ -594,7 +592,7 @@ class Connection(asyncio.Protocol):
 
     def _fault(self, request: Request) -> Reply:
         _log.exception("request %s failed", request.path[:200])
-        return json_reply(500, {"error": "The server failed to answer; its log says why."})
+        return _failed()
 
     def _later(self, request: Request, reply: Awaitable[Reply], keep: bool) -> None:
         if asyncio.iscoroutine(reply):
@@ -609,7 +607,7 @@ class Connection(asyncio.Protocol):
                 found = json_reply(503, {"error": "The server is stopping."})
             elif future.exception() is not None:
                 _log.error("request %s failed", request.path[:200], exc_info=future.exception())
-                found = json_reply(500, {"error": "The server failed to answer; its log says why."})
+                found = _failed()
             else:
                 found = future.result()
             self._front.group(self, request, found, keep)

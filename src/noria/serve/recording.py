@@ -14,6 +14,7 @@ from noria.errors import StoreError
 from noria.records import Route
 from noria.serve.batch import Batch
 from noria.serve.engine import Scores
+from noria.serve.wire import Held
 from noria.store.ports import PredictionWriter, Store
 from noria.store.segments.writer import Block
 
@@ -48,7 +49,8 @@ class Recorder:
         self._threads = threads
         self._writers: dict[str, PredictionWriter] = {}
         self._groups: dict[str, _Group] = {}
-        self.held: set[str] = set()  # loops of which blocks wait for `flush`
+        self._loops: set[str] = set()  # those of which blocks wait for `flush`
+        self.held = Held()  # what waits for it
 
     def keep(
         self,
@@ -98,12 +100,13 @@ class Recorder:
             writer = self._writers[loop] = self._store.predictions.writer(loop)
         try:
             first = writer.append(block, hold=hold)
-        except StoreError:
+        except StoreError as error:
             del self._writers[loop]
-            writer.close()
+            writer.close()  # and with it what was held
+            self._lost(error)
             raise
         if hold:
-            self.held.add(loop)
+            self._loops.add(loop)
         return first
 
     def flush(self) -> None:
@@ -112,17 +115,24 @@ class Recorder:
         Raises:
             StoreError: it cannot be written; nothing of it is kept.
         """
-        held, self.held = self.held, set()
-        for loop in held:
-            writer = self._writers.get(loop)
-            try:
-                if writer is not None:
+        if not self._loops:
+            return
+        loops, self._loops = self._loops, set()
+        try:
+            for loop in loops:
+                if (writer := self._writers.get(loop)) is not None:
                     writer.flush()
-            except StoreError:
-                for name in held:
-                    if (broken := self._writers.pop(name, None)) is not None:
-                        broken.close()
-                raise
+        except StoreError as error:
+            for loop in loops:
+                if (broken := self._writers.pop(loop, None)) is not None:
+                    broken.close()
+            self._lost(error)
+            raise
+        self.held = Held()
+
+    def _lost(self, error: StoreError) -> None:
+        self.held.problem = error
+        self.held = Held()
 
     async def sync(self, loop: str) -> None:
         """Return once everything kept so far is on disk; those who come meanwhile share the next turn.

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import orjson
 
-__all__ = ["JSON", "STATUS_LINES", "Handler", "Reply", "Request", "json_reply"]
+__all__ = ["JSON", "STATUS_LINES", "Handler", "Held", "Reply", "Request", "json_reply"]
 
 JSON = b"application/json"
 STATUS_LINES = {
@@ -43,10 +43,27 @@ class Request:
         return [unquote(part) for part in self.path.decode("latin-1").split("/")[1:]]
 
 
-class Reply:
-    """One HTTP reply, whole."""
+class Held:
+    """Records that wait to be written together; what was answered about them goes out after that.
 
-    __slots__ = ("body", "headers", "kind", "status")
+    Attributes:
+        problem: why they are not on record, once that is known.
+    """
+
+    __slots__ = ("problem",)
+
+    def __init__(self) -> None:
+        self.problem: Exception | None = None
+
+
+class Reply:
+    """One HTTP reply, whole.
+
+    Attributes:
+        held: the records that it is about, where they are not written yet.
+    """
+
+    __slots__ = ("body", "headers", "held", "kind", "status")
 
     def __init__(
         self, status: int, body: bytes, kind: bytes = JSON, headers: tuple[tuple[bytes, bytes], ...] = ()
@@ -55,6 +72,7 @@ class Reply:
         self.body = body
         self.kind = kind
         self.headers = headers
+        self.held: Held | None = None
 
 
 Handler = Callable[[Request], Reply | Awaitable[Reply]]

@@ -211,7 +211,13 @@ class SegmentWriter:
         except OSError as error:
             self.close()
             raise store_error(error, "begin a segment of the prediction log") from error
-        self._write([self._framed((FORMAT, self._loop))])
+        try:
+            self._write([self._framed((FORMAT, self._loop))])
+        except StoreError:
+            self.close()
+            with contextlib.suppress(OSError):
+                path.unlink()  # it holds nothing, not even whose it is
+            raise
 
     def mark(self) -> tuple[int, int, int, int]:
         """Where the segment ends now, for `rewind`; a new one is begun if none is open, so that the mark holds."""
