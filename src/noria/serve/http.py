@@ -115,14 +115,16 @@ class DataPlane:
 
     def settle(self, replies: list[Reply]) -> list[Reply]:
         """Put on record what replies are about; those of which that cannot be done are refusals from here on."""
+        recorder = self.plane.recorder
         try:
-            self.plane.recorder.flush()
+            recorder.flush()
         except StoreError as error:
             self.plane.outage.met(error)
-        for place, reply in enumerate(replies):
-            if reply.held is not None and reply.held.problem is not None:
-                replies[place] = refusal(reply.held.problem)
-                self.plane.metrics.refused(replies[place].status)
+        if recorder.lost:
+            for place, reply in enumerate(replies):
+                if reply.held is not None and reply.held.problem is not None:
+                    replies[place] = refusal(reply.held.problem)
+                    self.plane.metrics.refused(replies[place].status)
         return replies
 
     def mine(self, target: bytes) -> bool:

@@ -50,7 +50,8 @@ class Recorder:
         self._writers: dict[str, PredictionWriter] = {}
         self._groups: dict[str, _Group] = {}
         self._loops: set[str] = set()  # those of which blocks wait for `flush`
-        self.held = Held()  # what waits for it
+        self.held = Held()  # what waits for it, and was written by it since the last failure
+        self.lost = False  # whether any ever was
 
     def keep(
         self,
@@ -103,7 +104,7 @@ class Recorder:
         except StoreError as error:
             del self._writers[loop]
             writer.close()  # and with it what was held
-            self._lost(error)
+            self._lose(error)
             raise
         if hold:
             self._loops.add(loop)
@@ -126,11 +127,11 @@ class Recorder:
             for loop in loops:
                 if (broken := self._writers.pop(loop, None)) is not None:
                     broken.close()
-            self._lost(error)
+            self._lose(error)
             raise
-        self.held = Held()
 
-    def _lost(self, error: StoreError) -> None:
+    def _lose(self, error: StoreError) -> None:
+        self.lost = True
         self.held.problem = error
         self.held = Held()
 
