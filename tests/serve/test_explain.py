@@ -19,6 +19,9 @@ def test_an_answer_is_traced_to_model_run_data_report_and_turn(steady: Served) -
     steady.post("/labels/churn", {"id": made["id"], "label": 1})
     found = explain(steady.store, made["id"])
     assert found.prediction.record == GOOD
+    assert {name: type(value) for name, value in found.prediction.record.items()} == {
+        name: type(value) for name, value in GOOD.items()
+    }
     assert found.label is not None
     assert found.label.value == 1
     assert found.version.version == 2

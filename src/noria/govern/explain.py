@@ -28,6 +28,16 @@ class Explanation(msgspec.Struct, frozen=True):
     turn: Turn | None
 
 
+def _as_received(prediction: Prediction, manifest: BundleManifest) -> Prediction:
+    """The prediction with whole numbers in columns of whole numbers: the log keeps a record's numbers as float64."""
+    whole = {field.name for field in manifest.signature.inputs if "Int" in field.dtype}
+    record = {
+        name: int(value) if name in whole and isinstance(value, float) else value
+        for name, value in prediction.record.items()
+    }
+    return msgspec.structs.replace(prediction, record=record)
+
+
 def explain(store: Store, prediction: str) -> Explanation:
     """Trace a prediction by its id.
 
@@ -47,4 +57,5 @@ def explain(store: Store, prediction: str) -> Explanation:
     manifest = None
     if store.blobs.has(version.bundle):
         manifest = msgspec.json.decode(store.blobs.get(version.bundle), type=BundleManifest)
+        found = _as_received(found, manifest)
     return Explanation(found, label, overrides, version, manifest, report, run, dataset, turn)
