@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import pytest
 from serving import Served
 
 from noria.serve.engine import Backlog, Overloaded
+from noria.serve.http import DataPlane
+from noria.serve.wire import Reply, Request
 
 
 def full(seconds: float, requests: int = 100) -> Backlog:
@@ -66,3 +69,46 @@ def test_it_is_said_before_the_body_is_looked_at(compiled: Served, path: str) ->
         assert compiled.request("POST", path, b"this is no JSON", **patient).status == 400
     finally:
         engine.backlog = before
+
+
+def test_what_has_waited_longer_than_is_left_is_turned_away() -> None:
+    backlog = Backlog("churn/1", 200)
+    backlog.check(None, 0.4)
+    backlog.check(time.monotonic() + 5, 2.0)
+    with pytest.raises(Overloaded, match="More is asked of the model 'churn/1' than can be answered"):
+        backlog.check(None, 0.6)
+    with pytest.raises(Overloaded) as caught:
+        backlog.check(time.monotonic() + 5, math.inf)
+    assert caught.value.wait_ms == 1000
+
+
+def test_the_latest_calls_say_how_long_a_row_takes_by_their_rows() -> None:
+    """One row alone takes nearly as long as a hundred do together."""
+    backlog = Backlog("churn/1", 9000)
+    for _ in range(100):
+        backlog.took(0.001, 1)
+    backlog.took(0.002, 100)
+    for _ in range(2000):
+        backlog.add(1)
+    assert backlog.seconds < 0.25
+
+
+@pytest.mark.parametrize("path", ["/v2/models/numbers/infer", "/predict/numbers", "/invocations"])
+def test_a_request_without_a_place_is_refused_and_others_are_answered(compiled: Served, path: str) -> None:
+    """As the front tells it: `tests/serve/test_protocol.py` has how requests come to wait."""
+    assert compiled.plane is not None
+    data = DataPlane(compiled.plane)
+    for _ in range(2):  # the second time the address is known
+        asked = Request("POST", path.encode(), b"", {b"content-type": b"application/json"}, b"{}")
+        found = data.handle(asked)
+        assert isinstance(found, Reply)
+        assert found.status in (400, 422)
+        asked.waited = math.inf
+        found = data.handle(asked)
+        assert isinstance(found, Reply)
+        assert (found.status, dict(found.headers)[b"retry-after-ms"]) == (429, b"1000")
+    told = Request("GET", b"/v2/health/live", b"", {}, b"")
+    told.waited = math.inf
+    found = data.handle(told)
+    assert isinstance(found, Reply)
+    assert found.status == 200

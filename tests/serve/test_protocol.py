@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import logging
+import math
 import random
 import re
 import select
@@ -14,7 +15,7 @@ import struct
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from itertools import pairwise
 from types import SimpleNamespace
@@ -109,6 +110,8 @@ class Server:
     ) -> None:
         self.limits = Limits(**limits)
         self.seen: list[str] = []
+        self.waits: list[float] = []
+        self.connected: list[int] = []
         self.faults: list[dict[str, Any]] = []
         self.pieces: list[int] = []
         self._kind = loop
@@ -134,8 +137,10 @@ class Server:
             limits=self.limits,
             settle=self._settle,
         )
-        self.server = await self.loop.create_server(self._protocol, "127.0.0.1", 0, backlog=2048)
-        self.port: int = self.server.sockets[0].getsockname()[1]
+        listening = socket.create_server(("127.0.0.1", 0), backlog=2048)
+        self.server = await self.loop.create_server(self._protocol, sock=listening, backlog=2048)
+        self.port: int = listening.getsockname()[1]
+        self.front.listening = listening
         self.front.start()
         self._ready.set()
         await self.stopping.wait()
@@ -152,6 +157,8 @@ class Server:
         path = request.path.decode("latin-1")
         asked = {key: values[0] for key, values in parse_qs(request.query.decode("latin-1")).items()}
         self.seen.append(path)
+        self.waits.append(request.waited)
+        self.connected.append(len(self.front.connections))
         if path == "/raise":
             raise ValueError("a secret")
         if path == "/nothing":
@@ -1271,6 +1278,58 @@ def test_replies_that_share_a_flush_go_out_in_order_or_say_what_failed(up: Calla
     assert sum(settled) >= 300
     if how == "well":
         assert [one.told["path"] for one in answers] == [f"/echo/{number}" for number in range(100)] * 3
+
+
+def test_many_requests_wait_in_order_and_know_how_long(up: Callable[..., Server]) -> None:
+    """A turn of the loop takes only so many; the others stand in line, and the last few are not told to hurry."""
+    with up() as server, ExitStack() as stack:
+        clients = [stack.enter_context(server.client()) for _ in range(80)]
+        until(lambda: len(server.connections()) == 80)
+        block = threading.Thread(target=server.call, args=(lambda: time.sleep(0.2),))
+        block.start()  # so that all have come when it looks
+        for client in clients:
+            client.send(b"GET /block?for=0.01 HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert [client.answer().status for client in clients] == [200] * 80
+        block.join()
+        waited = [one for one in server.waits if one]
+        assert waited == sorted(waited)
+        assert waited[-1] > 0.2  # behind some forty that took 10 ms each
+        assert server.waits[-32:] == [0.0] * 32
+        for client in clients:  # and the line is gone
+            client.send(GET)
+            assert client.answer().status == 200
+        assert server.waits[-80:] == [0.0] * 80
+
+
+def test_requests_for_which_there_is_no_place_are_known(up: Callable[..., Server]) -> None:
+    with up(body=2**20) as server, ExitStack() as stack:
+        clients = [stack.enter_context(server.client()) for _ in range(80)]
+        until(lambda: len(server.connections()) == 80)
+        block = threading.Thread(target=server.call, args=(lambda: time.sleep(0.2),))
+        block.start()
+        for client in clients:
+            client.send(post(bytes(50_000), "/block?for=0.01"))
+        assert [client.answer().status for client in clients] == [200] * 80
+        block.join()
+        assert 30 < server.waits.count(math.inf) < 50  # there is place for a mebibyte, and for some 32
+        client.send(post(bytes(50_000)))
+        assert client.answer().status == 200
+        assert server.waits[-1] == 0.0
+
+
+def test_those_who_come_while_it_is_busy_are_let_in_together(up: Callable[..., Server]) -> None:
+    """An event loop takes one connection in a turn, and turns are long while much is asked."""
+    with up() as server, ExitStack() as stack:
+        busy = [stack.enter_context(server.client()) for _ in range(4)]
+        until(lambda: len(server.connections()) == 4)
+        for client in busy:
+            client.send(b"GET /block?for=0.1 HTTP/1.1\r\nHost: a\r\n\r\n" * 2)
+        clients = [stack.enter_context(server.client()) for _ in range(60)]
+        for client in clients:
+            client.send(GET)
+        assert [client.answer().status for client in (*busy, *busy, *clients)] == [200] * 68
+        blocks = [count for path, count in zip(server.seen, server.connected, strict=True) if path == "/block"]
+        assert blocks[-1] == 64
 
 
 def test_answers_that_are_cancelled_say_that_the_server_stops(server: Server) -> None:

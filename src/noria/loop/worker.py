@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from typing import Any, BinaryIO
 
 import msgspec
@@ -28,8 +29,10 @@ def _send(out: BinaryIO, number: int, body: Any) -> None:
 
 
 def _answer(scorer: Any, body: bytes) -> dict[str, Any]:
+    started = time.perf_counter()
     try:
-        return dict(scorer.answer(msgspec.msgpack.decode(body)))
+        found = dict(scorer.answer(msgspec.msgpack.decode(body)))
+        return found | {"seconds": time.perf_counter() - started}
     except RequestError as error:
         return {"error": str(error), "kind": "request", "details": list(error.details)}
     except (ModelError, StepError) as error:

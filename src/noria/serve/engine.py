@@ -79,26 +79,31 @@ class Backlog:
         self._name = name
         self._most = most
         self.requests = self.rows = 0
-        self._row_seconds = 0.0
+        self._took = self._for = 0.0  # seconds, and for how many rows; the calls before count less and less
 
     @property
     def seconds(self) -> float:
         """How long until what waits is answered."""
-        return self.rows * self._row_seconds
+        return self.rows * self._took / self._for if self._for else 0.0
 
-    def check(self, deadline: float | None) -> None:
+    def check(self, deadline: float | None, waited: float = 0.0) -> None:
         """Turn a request away that would not be answered in time: best before its body is read.
 
         Args:
             deadline: ``time.monotonic()`` by which it must have begun; None: nobody said.
+            waited: seconds it has waited already.
 
         Raises:
             Overloaded: says when to try again.
         """
+        left = _PATIENCE_SECONDS - waited if deadline is None else deadline - time.monotonic()
+        if waited and waited > left:
+            wait = int(1000 * min(waited, _PATIENCE_SECONDS))
+            raise Overloaded(f"More is asked of the model '{self._name}' than can be answered.", wait)
         if self.requests < min(_ALWAYS, self._most):
             return
         # Half the time: what has come and is not read yet waits too.
-        allowed = _PATIENCE_SECONDS if deadline is None else (deadline - time.monotonic()) / 2
+        allowed = left if deadline is None else left / 2
         if self.requests >= self._most or self.rows >= MAX_WAITING_ROWS or self.seconds > allowed:
             wait = max(1, int(1000 * self.seconds))
             raise Overloaded(f"{self.requests} requests wait for the model '{self._name}' already.", wait)
@@ -113,7 +118,8 @@ class Backlog:
 
         How long they waited is another matter: turning away takes time too, and to count it would turn ever more away.
         """
-        self._row_seconds += (0.1 if self._row_seconds else 1.0) * (seconds / rows - self._row_seconds)
+        self._took = 0.9 * self._took + seconds
+        self._for = 0.9 * self._for + rows
 
     def done(self, requests: int, rows: int) -> None:
         """Requests are answered, or given up."""
@@ -218,7 +224,6 @@ class ProcessEngine:
 
     async def _serve(self, taken: list[_Waiting]) -> None:
         """Answer requests together; if that fails, each alone, so that only the one at fault does."""
-        started = time.perf_counter()
         try:
             scores = await self._ask([one.batch for one in taken])
         except (ModelError, RequestError) as error:
@@ -232,7 +237,7 @@ class ProcessEngine:
             self._fail(taken, ModelError(f"Model {self.worker.name} was stopped."))
             raise
         rows = sum(one.batch.rows for one in taken)
-        scores.seconds = time.perf_counter() - started
+        assert scores.seconds is not None
         self.backlog.took(scores.seconds, rows)
         self.backlog.done(len(taken), rows)
         start = 0
@@ -267,7 +272,9 @@ class ProcessEngine:
         shares = reply["shares"]
         if shares is not None:
             shares = np.frombuffer(shares, dtype="<f8").reshape(rows, -1)
-        return Scores(values, shares)
+        scores = Scores(values, shares)
+        scores.seconds = reply["seconds"]
+        return scores
 
     async def start(self) -> None:
         """Start the process."""

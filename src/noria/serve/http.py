@@ -317,8 +317,8 @@ class DataPlane:
         if not self.keys.open:
             self.keys.check(model, request.headers)
         served = self.plane.served(model, version)[1]
-        if served.engine.backlog.requests:
-            served.engine.backlog.check(deadline_of(request.headers))
+        if request.waited or served.engine.backlog.requests:
+            served.engine.backlog.check(deadline_of(request), request.waited)
         body, header = request.body, request.headers.get(b"inference-header-content-length")
         signature = served.manifest.signature
         if header is None and served.layout.plain and len(body) < _LARGE:
@@ -386,7 +386,7 @@ class DataPlane:
     def _asked(self, model: str, version: int | None, batch: Batch, request: Request, finish: Finish) -> Found:
         """The batch's answers, on whichever wire ``finish`` writes."""
         headers = request.headers
-        deadline = deadline_of(headers)
+        deadline = deadline_of(request)
         if self.tracing is not None:
             return _later(self.traced(self.tracing, model, version, batch, headers, deadline), finish)
         trace = self.trace(headers) if b"traceparent" in headers else None
@@ -519,7 +519,7 @@ class DataPlane:
         self.keys.check(model, request.headers)
         version = version_of(query(request, "version"))
         served = self.plane.served(model, version)[1]  # an unknown model is said before a bad body
-        served.engine.backlog.check(deadline_of(request.headers))
+        served.engine.backlog.check(deadline_of(request), request.waited)
         kind = kind_of(request)
         body, layout, classes = request.body, served.layout, served.manifest.signature.classes
         if kind in (tables.ARROW, tables.ARROW_FILE, tables.PARQUET):
@@ -596,7 +596,7 @@ class DataPlane:
         model = names[0] if asked is None else asked
         self.keys.check(model, request.headers)
         served = self.plane.served(model)[1]
-        served.engine.backlog.check(deadline_of(request.headers))
+        served.engine.backlog.check(deadline_of(request), request.waited)
         kind, body, layout = kind_of(request), request.body, served.layout
         if kind == tables.PARQUET:
             return self._aside(model, None, request, lambda: tables.from_table(body, kind, layout, MAX_ROWS), _scored)

@@ -118,6 +118,7 @@ async def _serve(
         if beside is not None:
             await beside[0]()
         server = await asyncio.get_running_loop().create_server(front.protocol, sock=listening, backlog=2048)
+        front.listening = listening
         front.start()
         ready(stop)
         await stop.wait()
@@ -148,6 +149,7 @@ async def _drain(
     if grace and not stop.hurry:
         front.hold(True)
         await asyncio.sleep(_HOLD_SECONDS)
+    front.listening = None
     server.close()
     if front.holding and shared:  # until the other processes on this port take none either
         await asyncio.sleep(_HOLD_SECONDS)

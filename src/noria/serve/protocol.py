@@ -20,6 +20,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import socket
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -40,6 +42,12 @@ _LARGE = 2**16
 _PIECES = 1024
 _DIFFERING = 64  # heads of one connection, after which none is expected to come again
 _LINGER_SECONDS = 5.0
+_TOGETHER = 128  # replies that go out together: what was touched to make them is still in the caches
+_TURN_SECONDS = (0.1, 0.01)  # how long a turn may last with quick requests alone, and with others
+_QUICK_SECONDS = 0.0001
+_ACCEPTED = 128  # connections, in one turn
+_SLOW_SECONDS = 0.001  # of a turn that many came in
+_FEW = 32  # requests that may wait however long it takes
 _FRAMING = (b"content-length", b"transfer-encoding")
 _ONCE = frozenset((*_FRAMING, b"authorization", b"content-encoding", b"content-type", b"host", b"origin"))
 _UPGRADES = frozenset((b"upgrade", b"http2-settings"))
@@ -89,8 +97,12 @@ class Front:
         settle: called with replies before they go out; gives those that do, refusals of what cannot be put on record
             among them.
 
-    What came in one turn of the loop is answered together at its end: after each call of the system the processor's
+    What came in one turn of the loop is answered together, in groups: after each call of the system the processor's
     caches are cold, and sending wakes a client that may want the processor too. One connection alone does not wait.
+
+    A turn lasts as long as requests come, and answering lets more come. So once it has lasted a while the requests that
+    still come in it wait here, in order, and the loop turns between every few of them: a model that is asked elsewhere
+    is heard, and how long a request has waited is known. Those for which there is no place are not to be answered.
     """
 
     def __init__(
@@ -105,6 +117,15 @@ class Front:
         self.handle = handle
         self.settle = settle
         self._grouped: list[tuple[Connection, Request, Reply, bool]] = []
+        self._turning = False  # something was done in this turn of the loop, and its end is to come
+        self._began = 0.0  # when it was begun
+        self._answers = 0  # in it
+        self.crowded = False  # requests that come now wait
+        self._queue: deque[tuple[Connection, float, int]] = deque()  # who waits, since when, and with how many bytes
+        self._queued = 0  # bytes
+        self.listening: socket.socket | None = None
+        self._opening: set[asyncio.Task[Any]] = set()
+        self._heads: dict[tuple[bytes, bytes], RepeatedHead] = {}
         self.fallback = fallback
         self.mine = mine
         self.limits = limits = limits or Limits()
@@ -144,18 +165,86 @@ class Front:
             connection.close()
 
     def group(self, connection: Connection, request: Request, reply: Reply, keep: bool) -> None:
-        """Let a reply go out with the others of this turn of the loop."""
-        if not self._grouped and not self.holding:
-            asyncio.get_running_loop().call_soon(self._answer_grouped)
+        """Let a reply go out with others of this turn of the loop."""
+        self._turn()
         self._grouped.append((connection, request, reply, keep))
+        self._answers += 1
+        if len(self._grouped) >= _TOGETHER:
+            self._send()
+        if self._long():
+            self.crowded = True
 
-    def _answer_grouped(self) -> None:
-        if self.holding:
+    def queue(self, connection: Connection, size: int) -> bool:
+        """Let a connection wait for its turn; False if there is no place for its request's ``size`` bytes."""
+        if self._queued + size > self.limits.body and len(self._queue) >= _FEW:
+            return False
+        self._queued += size
+        self._queue.append((connection, time.monotonic(), size))
+        self._turn()
+        return True
+
+    def _turn(self) -> None:
+        if not self._turning and not self.holding:
+            self._turning = True
+            self._begin()
+            asyncio.get_running_loop().call_soon(self._end_turn)
+
+    def _begin(self) -> None:
+        self._began, self._answers = time.monotonic(), 0
+
+    def _long(self) -> bool:
+        """Whether this turn has lasted long enough."""
+        spent = time.monotonic() - self._began
+        return spent > _TURN_SECONDS[bool(self.tasks) or spent > _QUICK_SECONDS * self._answers]
+
+    def _end_turn(self) -> None:
+        """Send what is there, and look at some of those that wait."""
+        if time.monotonic() - self._began > _SLOW_SECONDS:
+            self._accept()
+        self._turning = False
+        self._send()
+        if self.crowded:
+            self._begin()
+        while self._queue and not self.holding and not self._long():
+            connection, since, size = self._queue.popleft()
+            self._queued -= size
+            connection.go_on(time.monotonic() - since if len(self._queue) >= _FEW else 0.0)
+        self._send()
+        self.crowded = bool(self._queue)
+        if self._queue:
+            self._turn()
+
+    def _accept(self) -> None:
+        """Take new connections: the loop takes one in a turn, which is few when turns are long."""
+        if self.listening is None:
+            return
+        loop = asyncio.get_running_loop()
+        for _ in range(_ACCEPTED):
+            try:
+                taken, _ = self.listening.accept()
+            except OSError:  # there are no more, or no more can be had: the loop says so
+                return
+            taken.setblocking(False)
+            taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            task = loop.create_task(loop.connect_accepted_socket(self.protocol, taken))
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
+
+    def _send(self) -> None:
+        if self.holding or not self._grouped:
             return
         grouped, self._grouped = self._grouped, []
         replies = self.settled([reply for _, _, reply, _ in grouped])
         for (connection, request, _, keep), reply in zip(grouped, replies, strict=True):
             connection.grouped(request, reply, keep)
+
+    def head(self, head: RepeatedHead | None) -> RepeatedHead | None:
+        """The same head as another connection has, if it has: what many share stays in the caches."""
+        if head is None:
+            return None
+        if len(self._heads) > 64:
+            self._heads.clear()
+        return self._heads.setdefault(head.parts, head)
 
     def settled(self, replies: list[Reply]) -> list[Reply]:
         """The replies that go out for these."""
@@ -169,10 +258,9 @@ class Front:
         """Let requests wait unanswered, those too whose answers come meanwhile; or go on with them."""
         self.holding = holding
         if not holding:
-            if self._grouped:
-                self._answer_grouped()
+            self._turn()
             for connection in tuple(self.connections):
-                connection.go_on()
+                connection.next()
 
     def busy(self) -> bool:
         """Whether any request is being read, answered or written."""
@@ -222,6 +310,7 @@ class Connection(asyncio.Protocol):
         "_parsed",
         "_paused",
         "_peeked",
+        "_queued",
         "_reading",
         "_refused",
         "_repeated",
@@ -248,6 +337,7 @@ class Connection(asyncio.Protocol):
         self._due = False  # something is to be done once all is answered: see _settle
         self._refused: Reply | None = None
         self._paused = 0.0  # since when the client has not read
+        self._queued = False  # it waits for its turn
         self._stopped = False  # it is not read from
         self._since = front.now
         self._peeked = b""
@@ -300,8 +390,11 @@ class Connection(asyncio.Protocol):
             if request is not None:
                 self._since = front.now
                 self._size = len(request.body)
-                self._waiting.append((request, True))
-                self._next()
+                if front.crowded or front.holding or self._paused:
+                    self._waiting.append((request, True))
+                    self.next()
+                else:
+                    self._handle(request, True)
                 return
         if begins and front.fallback is not None:
             if self._peeked:
@@ -317,7 +410,7 @@ class Connection(asyncio.Protocol):
         if self._reading:
             self._unfinished(len(data))
         if front.draining:
-            self._next()
+            self.next()
 
     def eof_received(self) -> bool:
         """The client sends no more; it may still wait for its answers."""
@@ -333,7 +426,7 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """It reads again."""
         self._paused = 0.0
-        self._next()
+        self.next()
 
     # what the parser calls
 
@@ -433,13 +526,13 @@ class Connection(asyncio.Protocol):
         self._waiting.append((request, keep))
         if self._whole and keep:
             self._parsed += 1
-            self._repeated = RepeatedHead.of(self._whole, request)
+            self._repeated = self._front.head(RepeatedHead.of(self._whole, request))
         self._whole = b""
         if self._answering:
             if len(self._waiting) >= _PIPELINED or self._size > _LARGE:
                 self._pause()
         elif not self._front.draining:  # then the others that have come are looked at first: only the last one closes
-            self._next()
+            self.next()
 
     # the rest
 
@@ -542,31 +635,43 @@ class Connection(asyncio.Protocol):
         self._front.hand_on(transport, data)
         return False
 
-    def _next(self) -> None:
-        """Answer what waits, in order, for as long as answers come at once."""
+    def next(self, waited: float | None = None) -> None:
+        """Answer what waits, in order, for as long as answers come at once.
+
+        Args:
+            waited: it is its turn, after so many seconds; None: it may have to wait.
+        """
+        front = self._front
         while self._waiting and not self._answering and not self._closing:
-            if self._paused or self._front.holding:
+            if self._paused or front.holding or (front.crowded and waited is None and self._waits()):
                 if len(self._waiting) >= _PIPELINED or self._size > _LARGE:
                     self._pause()
                 return
             request, keep = self._waiting.popleft()
-            self._answering = True
-            try:
-                reply = self._front.handle(request)
-                if not isinstance(reply, Reply):
-                    self._later(request, reply, keep)
-                    break
-            except Exception:  # noqa: BLE001 - the edge: a fault of ours must not reach the client as a trace
-                reply = self._fault(request)
-            front = self._front
-            if len(front.connections) > 1:
-                front.group(self, request, reply, keep)
-                break
-            self._answer(request, front.settled([reply])[0], keep)
+            if front.crowded:
+                request.waited = math.inf if waited is None else waited
+                waited = None
+            self._handle(request, keep)
         if self._stopped and len(self._waiting) < _PIPELINED and not self._paused:
             self._resume()
         if self._due and not self._waiting and not self._answering:
             self._settle()
+
+    def _handle(self, request: Request, keep: bool) -> None:
+        """Have a request answered, at once or later."""
+        front = self._front
+        self._answering = True
+        try:
+            reply = front.handle(request)
+            if not isinstance(reply, Reply):
+                self._later(request, reply, keep)
+                return
+        except Exception:  # noqa: BLE001 - the edge: a fault of ours must not reach the client as a trace
+            reply = self._fault(request)
+        if len(front.connections) > 1:
+            front.group(self, request, reply, keep)
+        else:
+            self._answer(request, front.settled([reply])[0], keep)
 
     def _settle(self) -> None:
         """Do what had to wait until all that came before was answered."""
@@ -584,11 +689,18 @@ class Connection(asyncio.Protocol):
     def grouped(self, request: Request, reply: Reply, keep: bool) -> None:
         """Answer what waited to be on record, and go on."""
         self._answer(request, reply, keep)
-        self._next()
+        self.next()
 
-    def go_on(self) -> None:
-        """Answer what was held."""
-        self._next()
+    def go_on(self, waited: float) -> None:
+        """It is its turn, after so many seconds."""
+        self._queued = False
+        self.next(waited)
+
+    def _waits(self) -> bool:
+        """Whether it waits for its turn now; False if there is no place to."""
+        if not self._queued:
+            self._queued = self._front.queue(self, len(self._waiting[0][0].body))
+        return self._queued
 
     def _fault(self, request: Request) -> Reply:
         _log.exception("request %s failed", request.path[:200])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 import zlib
-from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -56,14 +55,14 @@ def kind_of(request: Request) -> str:
     return kind
 
 
-def deadline_of(headers: Mapping[bytes, bytes]) -> float | None:
+def deadline_of(request: Request) -> float | None:
     """``time.monotonic()`` by which a request must have begun, if it says so."""
-    limit = headers.get(b"x-request-timeout-ms")
+    limit = request.headers.get(b"x-request-timeout-ms")
     if limit is None:
         return None
     if not limit.isdigit() or len(limit) > 9:
         raise RequestError("X-Request-Timeout-Ms must be a whole number of milliseconds.")
-    return time.monotonic() + int(limit) / 1000
+    return time.monotonic() + int(limit) / 1000 - request.waited
 
 
 def need(request: Request, wanted: str) -> None:

@@ -31,6 +31,11 @@ class RepeatedHead:
         self._query = request.query
         self._headers = dict(request.headers)
 
+    @property
+    def parts(self) -> tuple[bytes, bytes]:
+        """Its bytes before and after the body's length."""
+        return self._before, self._after
+
     @staticmethod
     def of(data: bytes, request: Request) -> RepeatedHead | None:
         """The head of ``data``, if that is one whole message with a body of a length told, and ``request`` it.

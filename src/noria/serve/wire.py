@@ -26,9 +26,10 @@ class Request:
         query: as sent, without the question mark.
         headers: values by lower-case name; of a repeated one the last.
         body: its bytes, still compressed if they came so.
+        waited: seconds it has waited among many others; infinite if there was no place for it to.
     """
 
-    __slots__ = ("body", "headers", "method", "path", "query")
+    __slots__ = ("body", "headers", "method", "path", "query", "waited")
 
     def __init__(self, method: str, path: bytes, query: bytes, headers: Mapping[bytes, bytes], body: bytes) -> None:
         self.method = method
@@ -36,6 +37,7 @@ class Request:
         self.query = query
         self.headers = headers
         self.body = body
+        self.waited = 0.0
 
     @property
     def parts(self) -> list[str]:
