@@ -66,6 +66,8 @@ class NativeEngine:
         self._refused_others = [
             name for name in self._features if name not in layout.names and name not in compiled.nulls
         ]
+        # The shape of the only output of one row, where that is probabilities and the first of the largest is given.
+        self._only = (1, len(self._classes)) if self._graph.outputs == ["probabilities"] else None
         self._row_seconds = 0.00005
         self._thread: ThreadPoolExecutor | None = None
         self.backlog = Backlog(manifest.loop_name, _MAX_WAITING)
@@ -128,6 +130,10 @@ class NativeEngine:
             raise self._blame(batch, error) from error
         if rows > 1:
             self._row_seconds += 0.05 * ((time.perf_counter() - started) / rows - self._row_seconds)
+        if rows == 1 and self._only and found[0].shape == self._only:
+            (only,) = found[0].tolist()
+            if math.isfinite(sum(only)):
+                return Scores([self._classes[only.index(max(only))]], found[0], only)
         return self._plain(dict(zip(graph.outputs, found, strict=True)), rows)
 
     def _blame(self, batch: Batch, error: Exception) -> RequestError | ModelError:
@@ -147,10 +153,6 @@ class NativeEngine:
     def _plain(self, outputs: dict[str, NDArray[Any]], rows: int) -> Scores:
         shares = outputs.get("probabilities")
         given = outputs.get("prediction")
-        if rows == 1 and given is None and shares is not None and shares.shape == (1, len(self._classes)):
-            (only,) = shares.tolist()
-            if math.isfinite(sum(only)):
-                return Scores([self._classes[only.index(max(only))]], shares, only)
         if shares is not None and not math.isfinite(np.add.reduce(shares, axis=None)):
             raise _refused(np.flatnonzero(~np.isfinite(shares).all(axis=1)).tolist(), rows)
         if shares is not None and shares.shape != (rows, len(self._classes)):

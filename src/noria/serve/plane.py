@@ -515,8 +515,12 @@ class Plane:
         if self.outage.cause is not None:
             raise Unrecorded(self.outage.cause)
         started = time.perf_counter()
-        route, main = self.served(loop, version)
-        line = self._lines[loop]
+        line = self._lines.get(loop)
+        if version is not None or line is None or line.main is None:
+            route, main = self.served(loop, version)
+            line = self._lines[loop]
+        else:
+            route, main = line.main_route, line.main
         ends = time.monotonic() + _DEADLINE_SECONDS if deadline is None else deadline
         one_way = version is not None or line.alone
         chosen = None

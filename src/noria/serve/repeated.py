@@ -29,7 +29,7 @@ class RepeatedHead:
         self._method = request.method
         self._path = request.path
         self._query = request.query
-        self._headers = dict(request.headers)
+        self._headers = {name: value for name, value in request.headers.items() if name != b"content-length"}
 
     @property
     def parts(self) -> tuple[bytes, bytes]:
@@ -77,6 +77,4 @@ class RepeatedHead:
         size = int(length)
         if len(data) - end != size or size > most:
             return None
-        headers = self._headers.copy()
-        headers[b"content-length"] = length
-        return Request(self._method, self._path, self._query, headers, data[end:])
+        return Request(self._method, self._path, self._query, self._headers, data[end:])

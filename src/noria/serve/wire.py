@@ -24,7 +24,8 @@ class Request:
         method: in capitals.
         path: as sent, percent-encoded, without the query.
         query: as sent, without the question mark.
-        headers: values by lower-case name; of a repeated one the last.
+        headers: values by lower-case name, of a repeated one the last; other requests may have the same mapping, and
+            none has to have a Content-Length.
         body: its bytes, still compressed if they came so.
         waited: seconds it has waited among many others; infinite if there was no place for it to.
     """

@@ -23,8 +23,16 @@ __all__ = ["FORMAT", "HEADER", "Block", "SegmentWriter"]
 FORMAT = 1
 HEADER = Struct("<II")  # length and CRC-32 of what follows
 ROLL_BYTES = 8 * 2**20
-_PIECES = 1024  # one call takes so many (IOV_MAX)
 _pack = msgspec.msgpack.Encoder().encode
+_forks = 0  # of this process and those it comes from: a file is written to by the one that opened it
+
+
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_count_fork)
 
 
 class Block(msgspec.Struct, array_like=True, gc=False):
@@ -85,7 +93,7 @@ class SegmentWriter:
         self._loop = loop
         self._roll_bytes = roll_bytes
         self._file = -1
-        self._pid = 0
+        self._forked = _forks
         self._broken: StoreError | None = None
         self._synced = False  # somebody waits for the disk: what was rolled over must get there too
         self._rolled: list[int] = []
@@ -109,7 +117,7 @@ class SegmentWriter:
         """
         if self._broken is not None:
             raise StoreError(str(self._broken))
-        if self._file < 0 or self._size >= self._roll_bytes or self._pid != os.getpid():
+        if self._file < 0 or self._size >= self._roll_bytes or self._forked != _forks:
             self.flush()
             self._begin()
         row, last = self._row, self._last
@@ -173,10 +181,10 @@ class SegmentWriter:
         return HEADER.pack(len(data), zlib.crc32(data)) + data
 
     def _write(self, pieces: Sequence[bytes]) -> None:
-        whole = sum(map(len, pieces))
+        data = b"".join(pieces)
         try:
-            written = os.writev(self._file, pieces if len(pieces) <= _PIECES else [b"".join(pieces)])
-            if written == whole:
+            written = os.write(self._file, data)
+            if written == len(data):
                 self._size += written
                 return
             problem: OSError = OSError(28, "No space left on device")
@@ -189,7 +197,7 @@ class SegmentWriter:
         raise store_error(problem, "record a prediction")
 
     def _begin(self) -> None:
-        if self._synced and self._file >= 0 and self._pid == os.getpid():
+        if self._synced and self._file >= 0 and self._forked == _forks:
             self._rolled.append(self._file)
             self._file = -1
         self.close()
@@ -197,7 +205,7 @@ class SegmentWriter:
         self._layouts = {}
         self._last = None
         self._row = self._size = 0
-        self._pid = os.getpid()
+        self._forked = _forks
         path = self._folder / f"{self._name}.log"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -221,7 +229,7 @@ class SegmentWriter:
 
     def mark(self) -> tuple[int, int, int, int]:
         """Where the segment ends now, for `rewind`; a new one is begun if none is open, so that the mark holds."""
-        if self._file < 0 or self._size >= self._roll_bytes // 2 or self._pid != os.getpid():
+        if self._file < 0 or self._size >= self._roll_bytes // 2 or self._forked != _forks:
             self._begin()
         return self._file, self._size, self._row, len(self._layouts)
 
