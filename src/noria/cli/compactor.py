@@ -29,7 +29,7 @@ def remove_old(log: FolderPredictions, retention: Retention, *, dry_run: bool = 
 
 def main(folder: str, age: str = "", size: str = "") -> int:
     """Compact once; returns the exit status."""
-    os.nice(10)  # answering comes first
+    os.nice(19)  # answering comes first
     os.environ.setdefault("POLARS_MAX_THREADS", "1")
     from noria.store import open_store
     from noria.store.segments.compact import compact
