@@ -26,6 +26,7 @@ from noria.errors import NotFound, StoreError
 from noria.store.kinds import Label, Prediction
 from noria.store.segments import compact as compaction
 from noria.store.segments.compact import compact, retain
+from noria.store.segments.delta import commit
 from noria.store.segments.log import FolderPredictions, table_folder
 from noria.store.segments.reader import Segment
 from noria.store.segments.rows import ids_of
@@ -295,6 +296,54 @@ def test_compaction_that_is_cut_off_doubles_and_loses_nothing(
     deltalake = pytest.importorskip("deltalake")
     table = deltalake.DeltaTable(folder).to_pyarrow_table()
     assert sorted(table["id"].to_pylist()) == sorted(ids)
+
+
+@pytest.mark.parametrize("then", ["merged", "removed"])
+def test_a_commit_that_was_made_and_not_noted_is_noted_before_its_files_change(
+    log: FolderPredictions, then: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deltalake = pytest.importorskip("deltalake")
+    ids: list[str] = []
+    for _ in range(8):
+        ids += written(log, "churn", 2)
+        compact(log)
+    ids += written(log, "churn", 2)
+
+    def cut(*given: Any) -> None:
+        commit(*given)
+        raise _Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(compaction, "commit", cut)
+        with pytest.raises(_Killed):
+            compact(log)
+    if then == "merged":
+        ids += written(log, "churn", 2)
+        compact(log)
+    else:
+        new = log.writer("churn")
+        made = new.append(block(seed=50, at_us=int((AT + timedelta(days=30)).timestamp() * 1e6)))
+        new.close()
+        assert retain(log, before=AT + timedelta(days=1)) == len(ids)
+        compact(log)
+        ids = [made]
+    folder = table_folder(log.folder, "churn")
+    table = deltalake.DeltaTable(folder)
+    assert sorted(table.to_pyarrow_table()["id"].to_pylist()) == sorted(ids)
+
+
+def test_a_table_of_which_everything_is_removed_can_still_be_read(log: FolderPredictions) -> None:
+    deltalake = pytest.importorskip("deltalake")
+    written(log, "churn", 5)
+    compact(log)
+    folder = table_folder(log.folder, "churn")
+    before = deltalake.DeltaTable(folder).schema()
+    assert retain(log, max_bytes=0) == 5
+    assert deltalake.DeltaTable(folder).schema() == before
+    assert deltalake.DeltaTable(folder).to_pyarrow_table().num_rows == 0
+    ids = written(log, "churn", 5)
+    compact(log)
+    assert deltalake.DeltaTable(folder).to_pyarrow_table()["id"].to_pylist() == ids
 
 
 def test_other_engines_read_the_table(log: FolderPredictions) -> None:
