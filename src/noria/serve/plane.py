@@ -292,8 +292,10 @@ class Plane:
 
     async def _retired(self, served: Served) -> None:
         """End a version once the requests that chose it have been answered."""
-        while served.users:
-            await asyncio.sleep(0.01)
+        while True:
+            await asyncio.sleep(0.01)  # first of all: who has just chosen it counts as its user a turn or two later
+            if not served.users:
+                break
         await served.engine.stop()
         self._leaving.discard(served)
 
