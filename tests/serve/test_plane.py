@@ -159,3 +159,165 @@ def test_no_request_fails_in_whichever_moment_versions_change(store: Store, rows
         assert store.predictions.counts("m", NOW)[:2] == (rows * len(asked), 0)
 
     run(house, work())
+
+
+def test_a_model_is_loaded_though_another_never_is(store: Store) -> None:
+    house = House(store)
+
+    async def work() -> None:
+        house.deploy("m", (1, "champion", 100))
+        await house.plane.start()
+        await house.plane.unload("m")
+        house.gates[2] = asyncio.Event()
+        house.deploy("stuck", (2, "champion", 100))
+        await house.until(lambda: house.plane.loading("stuck"))
+        await asyncio.wait_for(house.plane.load("m"), SECONDS)
+        assert await answered(house.plane.predict("m", house.batch())) == [1.0]
+
+    run(house, work())
+
+
+def test_whoever_gives_up_waiting_for_a_model_keeps_no_other_from_coming_up(store: Store) -> None:
+    house = House(store)
+
+    async def work() -> None:
+        house.deploy("m", (1, "champion", 100))
+        await house.plane.start()
+        await house.plane.unload("m")
+        house.gates |= {1: asyncio.Event(), 2: asyncio.Event()}
+        house.deploy("other", (2, "champion", 100))
+        await house.until(lambda: house.plane.loading("other"))
+        coming = house.plane._coming["other"][1]
+        loading = asyncio.create_task(house.plane.load("m"))
+        await house.until(lambda: house.plane.loading("m"))
+        loading.cancel()
+        await asyncio.wait((loading,))
+        house.gates[2].set()
+        await asyncio.wait_for(coming, SECONDS)
+        assert house.up() == {2: 1}
+
+    run(house, work())
+
+
+def test_a_load_that_is_given_up_leaves_no_model_behind(store: Store) -> None:
+    house = House(store)
+
+    async def work() -> None:
+        house.deploy("m", (1, "champion", 50), (2, "canary", 50))
+        await house.plane.start()
+        house.gates[2] = asyncio.Event()
+        loading = asyncio.create_task(house.plane.load("m"))
+        await house.until(lambda: house.up()[1] == 2)
+        loading.cancel()
+        await house.until(lambda: house.up() == {1: 1, 2: 1})
+
+    run(house, work())
+
+
+def test_of_an_unload_and_a_load_the_last_holds(store: Store) -> None:
+    house = House(store)
+
+    async def work() -> None:
+        house.deploy("m", (1, "champion", 100))
+        await house.plane.start()
+        house.gates[1] = asyncio.Event()
+        tasks = [asyncio.create_task(house.plane.load("m"))]
+        await house.until(lambda: house.plane._locks["m"].locked())
+        for call in (house.plane.unload, house.plane.load):
+            tasks.append(asyncio.create_task(call("m")))
+            await asyncio.sleep(0.05)
+        house.gates[1].set()
+        assert await asyncio.gather(*tasks) == [None] * 3
+        assert await answered(house.plane.predict("m", house.batch())) == [1.0]
+        house.gates[1] = asyncio.Event()
+        tasks = [asyncio.create_task(house.plane.load("m"))]
+        await house.until(lambda: house.plane._locks["m"].locked())
+        tasks.append(asyncio.create_task(house.plane.unload("m")))
+        house.gates[1].set()
+        await asyncio.gather(*tasks)
+        await house.until(lambda: not house.up())
+        assert not house.plane.loaded("m")
+        assert house.plane.loops() == []
+
+    run(house, work())
+
+
+def test_an_unload_is_not_undone_by_a_change_that_began_meanwhile(store: Store) -> None:
+    house = House(store)
+
+    async def work() -> None:
+        house.deploy("m", (1, "champion", 100))
+        await house.plane.start()
+        house.gates[3] = asyncio.Event()
+        house.deploy("m", (3, "champion", 100))
+        await house.until(lambda: house.plane.loading("m"))
+        async with house.plane._locks["other"]:
+            unloading = asyncio.create_task(house.plane.unload("m"))
+            for _ in range(20):
+                house.plane._changes(dict(house.deployments))
+                await asyncio.sleep(0)
+        await unloading
+        house.gates[3].set()
+        await asyncio.sleep(0.1)
+        assert house.plane.loops() == []
+        assert house.up() == {}
+        assert [version for version, _ in house.models] == [1]
+
+    run(house, work())
+
+
+def test_a_process_that_is_started_again_loads_nothing_that_was_unloaded(store: Store, tmp_path: Path) -> None:
+    Control(tmp_path, 0).tell("m", False)
+    Control(tmp_path, 0).tell("other", True)
+    house = House(store, Control(tmp_path, 1))
+
+    async def work() -> None:
+        house.deploy("m", (1, "champion", 100))
+        house.deploy("other", (2, "champion", 100))
+        await house.plane.start()
+        await asyncio.sleep(0.1)
+        assert house.plane.loops() == ["other"]
+        assert [version for version, _ in house.models] == [2]
+        Control(tmp_path, 0).tell("m", True)
+        await house.until(lambda: house.plane.loaded("m"))
+        Control(tmp_path, 0).tell("late", False)
+        await house.until(lambda: "late" in house.plane._heard)
+        house.deploy("late", (3, "champion", 100))
+        await asyncio.sleep(0.1)
+        assert house.plane.loops() == ["m", "other"]
+
+    run(house, work())
+
+
+def test_a_load_that_was_told_keeps_nobody_from_stopping(store: Store, tmp_path: Path) -> None:
+    house = House(store, Control(tmp_path, 1))
+
+    async def work() -> None:
+        house.deploy("m", (1, "champion", 100))
+        await house.plane.start()
+        house.gates[1] = asyncio.Event()
+        Control(tmp_path, 0).tell("m", True)
+        await house.until(lambda: house.plane._locks["m"].locked())
+        await asyncio.wait_for(house.plane.stop(), SECONDS)
+        house.gates[1].set()
+        await asyncio.sleep(0.1)
+        assert house.up() == {}
+
+    run(house, work())
+
+
+def test_a_challenger_whose_champion_is_broken_is_brought_up_once(store: Store) -> None:
+    house = House(store)
+
+    async def work() -> None:
+        house.deploy("m", (1, "champion", 100))
+        await house.plane.start()
+        house.broken.add(2)
+        house.deploy("m", (2, "champion", 50), (3, "canary", 50))
+        await asyncio.sleep(0.3)
+        assert [version for version, _ in house.models] == [1, 3]
+        assert await answered(house.plane.predict("m", house.batch())) == [1.0]
+        house.deploy("m", (1, "champion", 100))
+        await house.until(lambda: house.up() == {1: 1})
+
+    run(house, work())

@@ -150,6 +150,7 @@ class Plane:
         self._leaving: set[Served] = set()
         self._broken: dict[str, tuple[str, float]] = {}  # why, and when to try again
         self._lines: dict[str, _Line] = {}
+        self._found: Mapping[str, Deployment] = {}  # as they were read last
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="store")
         self.recorder = Recorder(store, level, self._threads)
         self.outage = Outage(getattr(store.predictions, "check_writable", None))
@@ -161,11 +162,16 @@ class Plane:
         self._unloaded: set[str] = set()
         self.control = control
         self._heard: dict[str, int] = {}
+        self._doing: set[asyncio.Task[None]] = set()  # what other processes were told
         self.metrics = Metrics()
         self.ready = False
 
     async def start(self) -> None:
         """Bring up what is deployed, then follow changes. One of several that takes long is soon waited for no more."""
+        for name, (number, loaded) in self.control.changes().items() if self.control is not None else ():
+            self._heard[name] = number
+            if not loaded:
+                self._unloaded.add(name)
         coming = self._changes(await self._in_thread(self._read))
         if coming:
             await asyncio.wait(coming, timeout=_OTHERS_SECONDS if len(coming) > 1 else None)
@@ -178,7 +184,7 @@ class Plane:
         if self._follower is not None:
             self._follower.cancel()
             await asyncio.gather(self._follower, return_exceptions=True)
-        coming = [task for _, task in self._coming.values()]
+        coming = [*self._doing, *(task for _, task in self._coming.values())]
         for task in coming:
             task.cancel()
         await asyncio.gather(*coming, return_exceptions=True)
@@ -213,7 +219,10 @@ class Plane:
         for name, (number, loaded) in control.changes().items():
             if number > self._heard.get(name, 0):
                 self._heard[name] = number
-                self._beside(self._do(name, loaded))
+                if not loaded:
+                    self._unloaded.add(name)  # one too that is not deployed yet as far as this process knows
+                self._doing.add(task := asyncio.get_running_loop().create_task(self._do(name, loaded)))
+                task.add_done_callback(self._doing.discard)
 
     async def _do(self, name: str, loaded: bool) -> None:
         try:
@@ -238,10 +247,12 @@ class Plane:
 
     async def refresh(self) -> None:
         """Read deployments; bring up new versions, switch over, then drain the ones no longer named."""
-        await asyncio.gather(*self._changes(await self._in_thread(self._read)), return_exceptions=True)
+        if coming := self._changes(await self._in_thread(self._read)):
+            await asyncio.wait(coming)  # which go on, whatever becomes of the one who waits
 
     def _changes(self, found: Mapping[str, Deployment]) -> list[asyncio.Task[None]]:
         """What is under way to what was found: each loop by itself, so that a slow one keeps no other waiting."""
+        self._found = found
         for loop in self._lines.keys() - (found.keys() - self._unloaded):
             self._give_up(loop)
             del self._lines[loop]
@@ -281,7 +292,8 @@ class Plane:
             self._coming.pop(loop)[1].cancel()
 
     def _let_go(self) -> None:
-        wanted = [line.deployment for line in self._lines.values()] + [one for one, _ in self._coming.values()]
+        wanted = [line.deployment for line in self._lines.values()]
+        wanted += [one for loop, one in self._found.items() if loop not in self._unloaded]
         named = {route.bundle for deployment in wanted for route in deployment.routes}
         for digest in self._served.keys() - named:
             self._retire(self._served.pop(digest))
@@ -390,34 +402,38 @@ class Plane:
             ModelError: it cannot be loaded; what was up stays.
         """
         self._unloaded.discard(name)
-        if name not in self._lines:
-            await self.refresh()
-            line = self._lines.get(name)
-            if line is None:
-                self._no_such(name)
-            elif line.main is None:
-                raise ModelError(f"'{name}' cannot be loaded: {self._why(line.main_route)}")
-            return
-        async with self._locks[name]:
-            line = self._lines.get(name)
-            if line is None:
-                self._no_such(name)
-                raise AssertionError
-            fresh: dict[str, Served] = {}
-            for route in line.deployment.routes:
-                self._broken.pop(route.bundle, None)
-                try:
-                    fresh[route.bundle] = await self._brought_up(route.bundle, name, route.version)
-                except (NoriaError, msgspec.DecodeError) as error:
-                    for served in fresh.values():
-                        self._retire(served)
-                    raise ModelError(f"'{name}' cannot be loaded: {error}") from error
-            old = [self._served[digest] for digest in fresh if digest in self._served]
-            self._served.update(fresh)
-            for other, its in self._lines.items():  # loops may share a bundle
-                self._lines[other] = _Line(its.deployment, self._served)
-            for served in old:
+        if name in self._lines:
+            async with self._locks[name]:
+                if name in self._lines:  # it is not, if it was unloaded meanwhile
+                    await self._load_anew(name)
+                    return
+        self._changes(await self._in_thread(self._read))
+        if name in self._coming:
+            await asyncio.wait((self._coming[name][1],))
+        line = self._lines.get(name)
+        if line is None:
+            self._no_such(name)
+        elif line.main is None:
+            raise ModelError(f"'{name}' cannot be loaded: {self._why(line.main_route)}")
+
+    async def _load_anew(self, name: str) -> None:
+        fresh: dict[str, Served] = {}
+        try:
+            for digest, version in {r.bundle: r.version for r in self._lines[name].deployment.routes}.items():
+                self._broken.pop(digest, None)
+                fresh[digest] = await self._brought_up(digest, name, version)
+        except BaseException as error:
+            for served in fresh.values():
                 self._retire(served)
+            if isinstance(error, (NoriaError, msgspec.DecodeError)):
+                raise ModelError(f"'{name}' cannot be loaded: {error}") from error
+            raise
+        old = [self._served[digest] for digest in fresh if digest in self._served]
+        self._served.update(fresh)
+        for other, its in self._lines.items():  # loops may share a bundle
+            self._lines[other] = _Line(its.deployment, self._served)
+        for served in old:
+            self._retire(served)
 
     async def unload(self, name: str) -> None:
         """Let a model go once its requests are answered.
@@ -427,9 +443,9 @@ class Plane:
         """
         if name not in self._lines and name not in self._unloaded:
             self._no_such(name)
+        self._unloaded.add(name)  # at once: no change is to begin meanwhile
         self._give_up(name)
         async with self._locks[name]:
-            self._unloaded.add(name)
             self._lines.pop(name, None)
             self._let_go()
 
