@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,12 @@ import msgspec
 import pytest
 from serving import Clock
 
-from noria.errors import ModelError
+from noria.errors import ModelError, RequestError, StoreFull
 from noria.records import BundleManifest, Deployment, Field, Profile, Route, Signature
 from noria.serve import Plane
 from noria.serve.batch import Batch, Layout
 from noria.serve.control import Control
-from noria.serve.engine import Backlog, Scores
+from noria.serve.engine import Backlog, Overloaded, Scores
 from noria.serve.plane import Answered, Served
 from noria.store import Store, open_store
 
@@ -319,5 +320,66 @@ def test_a_challenger_whose_champion_is_broken_is_brought_up_once(store: Store) 
         assert await answered(house.plane.predict("m", house.batch())) == [1.0]
         house.deploy("m", (1, "champion", 100))
         await house.until(lambda: house.up() == {1: 1})
+
+    run(house, work())
+
+
+def test_a_request_that_is_refused_leaves_nothing_on_record(store: Store) -> None:
+    house = House(store)
+
+    async def work() -> None:
+        house.deploy("m", (1, "champion", 50), (2, "canary", 50))
+        await house.plane.start()
+        answers = [(model, model.run) for _, model in house.models]
+
+        def refuse(batch: Batch, deadline: float, answer: Any) -> asyncio.Future[Scores]:
+            if batch.keys is not None and "7" in batch.keys:
+                raise RequestError("no", [{"record": batch.keys.index("7"), "problem": "no"}])
+            return answer(batch, deadline)  # type: ignore[no-any-return]
+
+        for model, answer in answers:
+            model.run = partial(refuse, answer=answer)  # type: ignore[method-assign]
+        with pytest.raises(RequestError) as refused:
+            await answered(house.plane.predict("m", house.batch(20)))
+        assert [one["record"] for one in refused.value.details] == [7]
+        assert house.recorded() == []
+        assert house.plane.metrics.of("m") == []
+        assert await answered(house.plane.predict("m", house.batch(7))) == [1.0] * 7
+        assert {role for role, _ in house.recorded()} == {"champion", "canary"}
+
+    run(house, work())
+
+
+def test_a_canary_for_which_too_much_waits_costs_no_caller_an_answer(store: Store) -> None:
+    house = House(store)
+
+    async def work() -> None:
+        house.deploy("m", (1, "champion", 50), (2, "canary", 50))
+        house.faults[2] = Overloaded("too much waits", 1000)
+        await house.plane.start()
+        assert await answered(house.plane.predict("m", house.batch(20))) == [1.0] * 20
+        canary = house.plane.metrics.of("m", 2)
+        assert sum(one.errors for one in canary) == sum(one.requests for one in canary) > 0
+
+    run(house, work())
+
+
+def test_a_failure_that_cannot_be_recorded_costs_no_caller_an_answer(store: Store) -> None:
+    house = House(store)
+
+    async def work() -> None:
+        house.deploy("m", (1, "champion", 50), (2, "canary", 100), (3, "shadow", 100))
+        house.faults |= {2: ModelError("it fails"), 3: ModelError("it fails too")}
+        await house.plane.start()
+        keep = house.plane.recorder.keep
+
+        def full(*given: Any, error: str | None = None, **more: Any) -> str:
+            if error is not None:
+                raise StoreFull("no space left")
+            return keep(*given, **more)
+
+        house.plane.recorder.keep = full  # type: ignore[method-assign]
+        assert await answered(house.plane.predict("m", house.batch())) == [1.0]
+        await house.until(lambda: house.plane.metrics.of("m", 3) != [])
 
     run(house, work())

@@ -20,7 +20,7 @@ from noria.records import BundleManifest, Deployment, Override, Route, Signature
 from noria.serve import overrides
 from noria.serve.batch import Batch, Layout, problem_error, refused_records
 from noria.serve.control import Control
-from noria.serve.engine import Engine, ProcessEngine, Scores
+from noria.serve.engine import Engine, Overloaded, ProcessEngine, Scores
 from noria.serve.metrics import Metrics
 from noria.serve.native import NativeEngine, fits
 from noria.serve.outage import Outage, Unrecorded
@@ -43,6 +43,8 @@ _FOLDERS = re.compile(r"(?<![\w:/.])/(?:[^\s/:'\"]+/)+")
 _MANIFEST = msgspec.json.Decoder(BundleManifest)
 
 Level = Literal["os", "disk", "off"]
+_Way = tuple[Batch, list[int], Route, "Served", Scores]
+"""Rows, their places in the request, and what which version said of them."""
 
 
 class Served:
@@ -623,7 +625,11 @@ class Plane:
             raise _together(refused)
         if errors:
             raise errors[0]
-        parts = [outcome for outcome in outcomes if isinstance(outcome, Part)]
+        # Only now, as a request that is refused is not to be on record in part.
+        parts = [
+            self._recorded(loop, *one, time.perf_counter() - spent, trace)
+            for one, spent in (outcome for outcome in outcomes if not isinstance(outcome, BaseException))
+        ]
         if line.shadow is not None and len(parts) == 1:
             self._mirror(loop, line, batch, parts[0].scores, trace)
         if self.recorder.level == "disk":
@@ -641,25 +647,26 @@ class Plane:
         started: float,
         trace: str | None,
         deadline: float,
-    ) -> Part:
-        """One version's rows. A broken challenger costs no caller an answer: the champion gives it instead."""
+    ) -> tuple[_Way, float]:
+        """One version's rows, and their time. Where a challenger fails or does not keep up, the champion answers."""
         served.users += 1
         try:
             found = served.engine.run(_laid_out(batch, served, fallback[1]), deadline)
             scores = found if isinstance(found, Scores) else await found
-            return self._recorded(loop, batch, places, route, served, scores, started, trace)
-        except (ModelError, RequestError) as error:
+            return (batch, places, route, served, scores), time.perf_counter() - started
+        except (ModelError, RequestError, Overloaded) as error:
             met: NoriaError = error
         finally:
             served.users -= 1
         if served is not fallback[1]:
             # Refused by the champion too: the client's fault, not the challenger's, and raised as it is.
-            part = await self._one_way(loop, batch, places, *fallback, fallback, started, trace, deadline)
+            instead = await self._one_way(loop, batch, places, *fallback, fallback, started, trace, deadline)
             self._failed(loop, batch, route, served, str(met), started, trace)
-            return part
+            return instead
         if isinstance(met, RequestError):
             raise _placed(met, places)
-        self._failed(loop, batch, route, served, str(met), started, trace)
+        if isinstance(met, ModelError):
+            self._failed(loop, batch, route, served, str(met), started, trace)
         raise met
 
     def _recorded(
@@ -690,7 +697,10 @@ class Plane:
         spent = time.perf_counter() - started
         self.metrics.failed(loop, route, batch.rows, spent)
         now, spent_us = self._clock.now(), int(spent * 1e6)
-        self.recorder.keep(loop, now, batch, route, served, None, spent_us, trace, error=without_folders(why))
+        try:
+            self.recorder.keep(loop, now, batch, route, served, None, spent_us, trace, error=without_folders(why))
+        except StoreError as error:  # it changes nothing for the caller, who may have an answer from another version
+            self.outage.met(error)
 
     # shadow
 
