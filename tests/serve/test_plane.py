@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import threading
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import closing
@@ -12,16 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import polars as pl
 import pytest
 from serving import Clock
 
 from noria.errors import ModelError, RequestError, StoreFull
 from noria.records import BundleManifest, Deployment, Field, Profile, Route, Signature
-from noria.serve import Plane
+from noria.serve import DataPlane, Plane, tables
 from noria.serve.batch import Batch, Layout
 from noria.serve.control import Control
 from noria.serve.engine import Backlog, Overloaded, Scores
 from noria.serve.plane import Answered, Served
+from noria.serve.wire import Reply, Request
 from noria.store import Store, open_store
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -381,5 +385,41 @@ def test_a_failure_that_cannot_be_recorded_costs_no_caller_an_answer(store: Stor
         house.plane.recorder.keep = full  # type: ignore[method-assign]
         assert await answered(house.plane.predict("m", house.batch())) == [1.0]
         await house.until(lambda: house.plane.metrics.of("m", 3) != [])
+
+    run(house, work())
+
+
+def test_a_body_that_was_read_for_the_version_before_is_laid_out_anew(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = House(store)
+    read, changed = threading.Event(), threading.Event()
+    from_table = tables.from_table
+
+    def slow(*given: Any) -> Batch:
+        batch = from_table(*given)
+        read.set()
+        assert changed.wait(SECONDS)
+        return batch
+
+    monkeypatch.setattr(tables, "from_table", slow)
+    sent, out = io.BytesIO(), pl.DataFrame({"a": [1.0, 3.0], "b": [2.0, 4.0], "id": [1, 2]})
+    out.write_ipc_stream(sent)
+
+    async def work() -> None:
+        house.deploy("m", (1, "champion", 100))
+        await house.plane.start()
+        headers = {b"content-type": tables.ARROW.encode()}
+        found = DataPlane(house.plane).handle(Request("POST", b"/predict/m", b"", headers, sent.getvalue()))
+        assert not isinstance(found, Reply)
+        asked = asyncio.ensure_future(found)
+        await house.until(read.is_set)
+        house.deploy("m", (2, "champion", 100))
+        await house.until(lambda: house.plane.served("m")[0].version == 2)
+        changed.set()
+        answer = pl.read_ipc_stream((await asked).body)
+        assert answer["version"].to_list() == [2, 2]
+        assert answer["prediction"].to_list() == [1.0, 3.0]
+        assert [one.key for _, one in store.predictions.predictions("m")] == ["1", "2"]
 
     run(house, work())

@@ -31,7 +31,7 @@ from noria.serve.wire import Held
 from noria.store.ports import Label, LabelReceipt, Store
 from noria.store.segments.rows import ids_of
 
-__all__ = ["Answered", "Part", "Plane", "Served", "without_folders"]
+__all__ = ["Answered", "Part", "Plane", "Served", "laid_out", "without_folders"]
 
 _log = logging.getLogger("noria.serve")
 _TRY_AGAIN_SECONDS = 30.0
@@ -651,7 +651,7 @@ class Plane:
         """One version's rows, and their time. Where a challenger fails or does not keep up, the champion answers."""
         served.users += 1
         try:
-            found = served.engine.run(_laid_out(batch, served, fallback[1]), deadline)
+            found = served.engine.run(laid_out(batch, served, fallback[1]), deadline)
             scores = found if isinstance(found, Scores) else await found
             return (batch, places, route, served, scores), time.perf_counter() - started
         except (ModelError, RequestError, Overloaded) as error:
@@ -726,7 +726,7 @@ class Plane:
         served.users += 1
         try:
             assert line.main is not None
-            found = served.engine.run(_laid_out(batch, served, line.main), time.monotonic() + _DEADLINE_SECONDS)
+            found = served.engine.run(laid_out(batch, served, line.main), time.monotonic() + _DEADLINE_SECONDS)
             scores = found if isinstance(found, Scores) else await found
             # A shadow's turns are its own: one stall must not count for all that then stood behind it.
             spent = time.perf_counter() - started if scores.seconds is None else scores.seconds
@@ -770,8 +770,8 @@ def _unknown(loop: str, version: int, routes: Sequence[Route]) -> Route:
     raise NotFound(f"Version {version} of '{loop}' is not deployed. Deployed: {there}.")
 
 
-def _laid_out(batch: Batch, served: Served, main: Served) -> Batch:
-    """The batch as this version takes it, when its columns differ from the champion's."""
+def laid_out(batch: Batch, served: Served, main: Served) -> Batch:
+    """The batch as this version takes it, when its columns differ from those of the version it was made for."""
     if served.layout.names == main.layout.names and served.layout.required == main.layout.required:
         return batch
     columns: dict[str, Any] = {name: batch.matrix[:, place] for place, name in enumerate(main.layout.names)}
