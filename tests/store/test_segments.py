@@ -11,7 +11,7 @@ import sys
 import time
 from array import array
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -584,3 +584,34 @@ def test_whatever_was_predicted_is_the_same_after_compaction(
         writer.close()
         compact(log)
         assert known(log) == before
+
+
+@pytest.mark.parametrize("ask", ["find", "predictions", "labelled", "counts", "targets"])
+def test_what_is_read_while_it_is_compacted_is_found(
+    log: FolderPredictions, tmp_path: Path, ask: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = written(log, "churn", 3)
+    label = Label("churn", AT, 1, key="1-0")
+    log.label([label])
+    read = log.database.read
+
+    with closing(open_predictions(tmp_path / "predictions")) as other:
+
+        @contextmanager
+        def reading() -> Iterator[Any]:
+            with read() as connection:
+                connection.execute("SELECT COUNT(*) FROM chunks").fetchone()
+                compact(other)
+                yield connection
+
+        monkeypatch.setattr(log.database, "read", reading)
+        if ask == "find":
+            assert log.find(ids[1])[0].id == ids[1]
+        elif ask == "predictions":
+            assert [made.id for _, made in log.predictions("churn")] == ids
+        elif ask == "labelled":
+            assert [one.prediction.id for one in log.labelled("churn")] == [ids[1]]
+        elif ask == "counts":
+            assert log.counts("churn", AT) == (3, 0, 1)
+        else:
+            assert [one and one.id for one in log.targets([label])] == [ids[1]]
