@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -72,4 +73,11 @@ def compiled(numeric: tuple[Store, list[ModelVersion]]) -> Iterator[Served]:
     found = Served(*numeric, name="numbers")
     found.deploy((1, 100.0))
     with found.up():
+        yield found
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """An empty store."""
+    with closing(open_store(tmp_path / "store")) as found:
         yield found

@@ -11,7 +11,7 @@ import sys
 import time
 from array import array
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from noria.errors import NotFound, StoreError
 from noria.store.kinds import Label, Prediction
 from noria.store.segments import compact as compaction
 from noria.store.segments.compact import compact, retain
+from noria.store.segments.delta import commit
 from noria.store.segments.log import FolderPredictions, table_folder
 from noria.store.segments.reader import Segment
 from noria.store.segments.rows import ids_of
@@ -297,6 +298,54 @@ def test_compaction_that_is_cut_off_doubles_and_loses_nothing(
     assert sorted(table["id"].to_pylist()) == sorted(ids)
 
 
+@pytest.mark.parametrize("then", ["merged", "removed"])
+def test_a_commit_that_was_made_and_not_noted_is_noted_before_its_files_change(
+    log: FolderPredictions, then: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deltalake = pytest.importorskip("deltalake")
+    ids: list[str] = []
+    for _ in range(8):
+        ids += written(log, "churn", 2)
+        compact(log)
+    ids += written(log, "churn", 2)
+
+    def cut(*given: Any) -> None:
+        commit(*given)
+        raise _Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(compaction, "commit", cut)
+        with pytest.raises(_Killed):
+            compact(log)
+    if then == "merged":
+        ids += written(log, "churn", 2)
+        compact(log)
+    else:
+        new = log.writer("churn")
+        made = new.append(block(seed=50, at_us=int((AT + timedelta(days=30)).timestamp() * 1e6)))
+        new.close()
+        assert retain(log, before=AT + timedelta(days=1)) == len(ids)
+        compact(log)
+        ids = [made]
+    folder = table_folder(log.folder, "churn")
+    table = deltalake.DeltaTable(folder)
+    assert sorted(table.to_pyarrow_table()["id"].to_pylist()) == sorted(ids)
+
+
+def test_a_table_of_which_everything_is_removed_can_still_be_read(log: FolderPredictions) -> None:
+    deltalake = pytest.importorskip("deltalake")
+    written(log, "churn", 5)
+    compact(log)
+    folder = table_folder(log.folder, "churn")
+    before = deltalake.DeltaTable(folder).schema()
+    assert retain(log, max_bytes=0) == 5
+    assert deltalake.DeltaTable(folder).schema() == before
+    assert deltalake.DeltaTable(folder).to_pyarrow_table().num_rows == 0
+    ids = written(log, "churn", 5)
+    compact(log)
+    assert deltalake.DeltaTable(folder).to_pyarrow_table()["id"].to_pylist() == ids
+
+
 def test_other_engines_read_the_table(log: FolderPredictions) -> None:
     deltalake = pytest.importorskip("deltalake")
     ids = written(log, "churn: a/b", 30)
@@ -535,3 +584,34 @@ def test_whatever_was_predicted_is_the_same_after_compaction(
         writer.close()
         compact(log)
         assert known(log) == before
+
+
+@pytest.mark.parametrize("ask", ["find", "predictions", "labelled", "counts", "targets"])
+def test_what_is_read_while_it_is_compacted_is_found(
+    log: FolderPredictions, tmp_path: Path, ask: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = written(log, "churn", 3)
+    label = Label("churn", AT, 1, key="1-0")
+    log.label([label])
+    read = log.database.read
+
+    with closing(open_predictions(tmp_path / "predictions")) as other:
+
+        @contextmanager
+        def reading() -> Iterator[Any]:
+            with read() as connection:
+                connection.execute("SELECT COUNT(*) FROM chunks").fetchone()
+                compact(other)
+                yield connection
+
+        monkeypatch.setattr(log.database, "read", reading)
+        if ask == "find":
+            assert log.find(ids[1])[0].id == ids[1]
+        elif ask == "predictions":
+            assert [made.id for _, made in log.predictions("churn")] == ids
+        elif ask == "labelled":
+            assert [one.prediction.id for one in log.labelled("churn")] == [ids[1]]
+        elif ask == "counts":
+            assert log.counts("churn", AT) == (3, 0, 1)
+        else:
+            assert [one and one.id for one in log.targets([label])] == [ids[1]]

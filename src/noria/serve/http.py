@@ -46,7 +46,7 @@ from noria.serve.engine import ProcessEngine
 from noria.serve.labels import labels_of
 from noria.serve.metrics import Snapshot, render
 from noria.serve.openapi import document
-from noria.serve.plane import Answered, Plane, without_folders
+from noria.serve.plane import Answered, Plane, Served, laid_out, without_folders
 from noria.serve.reading import (
     MAX_ROWS,
     compressed,
@@ -368,10 +368,17 @@ class DataPlane:
             return self._asked(model, version, read(), request, finish)
         return self._aside(model, version, request, read, finish)
 
-    async def _aside(self, model: str, version: int | None, request: Request, read: Read, finish: Finish) -> Reply:
+    def _aside(self, model: str, version: int | None, request: Request, read: Read, finish: Finish) -> Awaitable[Reply]:
         """As `_answer` of a large body."""
+        return self._read_aside(self.plane.served(model, version)[1], model, version, request, read, finish)
+
+    async def _read_aside(
+        self, served: Served, model: str, version: int | None, request: Request, read: Read, finish: Finish
+    ) -> Reply:
+        """As `_aside`, of a body that is read for the version that is ``served`` now."""
         loop, thread = asyncio.get_running_loop(), self._thread if len(request.body) >= _LARGE else None
         batch = await loop.run_in_executor(thread, read)
+        batch = laid_out(batch, self.plane.served(model, version)[1], served)  # there may be another version by now
         answered: list[Answered] = []
 
         def keep(found: Answered) -> Reply:

@@ -20,7 +20,7 @@ from noria.records import BundleManifest, Deployment, Override, Route, Signature
 from noria.serve import overrides
 from noria.serve.batch import Batch, Layout, problem_error, refused_records
 from noria.serve.control import Control
-from noria.serve.engine import Engine, ProcessEngine, Scores
+from noria.serve.engine import Engine, Overloaded, ProcessEngine, Scores
 from noria.serve.metrics import Metrics
 from noria.serve.native import NativeEngine, fits
 from noria.serve.outage import Outage, Unrecorded
@@ -31,7 +31,7 @@ from noria.serve.wire import Held
 from noria.store.ports import Label, LabelReceipt, Store
 from noria.store.segments.rows import ids_of
 
-__all__ = ["Answered", "Part", "Plane", "Served", "without_folders"]
+__all__ = ["Answered", "Part", "Plane", "Served", "laid_out", "without_folders"]
 
 _log = logging.getLogger("noria.serve")
 _TRY_AGAIN_SECONDS = 30.0
@@ -43,6 +43,8 @@ _FOLDERS = re.compile(r"(?<![\w:/.])/(?:[^\s/:'\"]+/)+")
 _MANIFEST = msgspec.json.Decoder(BundleManifest)
 
 Level = Literal["os", "disk", "off"]
+_Way = tuple[Batch, list[int], Route, "Served", Scores]
+"""Rows, their places in the request, and what which version said of them."""
 
 
 class Served:
@@ -150,6 +152,7 @@ class Plane:
         self._leaving: set[Served] = set()
         self._broken: dict[str, tuple[str, float]] = {}  # why, and when to try again
         self._lines: dict[str, _Line] = {}
+        self._found: Mapping[str, Deployment] = {}  # as they were read last
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="store")
         self.recorder = Recorder(store, level, self._threads)
         self.outage = Outage(getattr(store.predictions, "check_writable", None))
@@ -161,11 +164,16 @@ class Plane:
         self._unloaded: set[str] = set()
         self.control = control
         self._heard: dict[str, int] = {}
+        self._doing: set[asyncio.Task[None]] = set()  # what other processes were told
         self.metrics = Metrics()
         self.ready = False
 
     async def start(self) -> None:
         """Bring up what is deployed, then follow changes. One of several that takes long is soon waited for no more."""
+        for name, (number, loaded) in self.control.changes().items() if self.control is not None else ():
+            self._heard[name] = number
+            if not loaded:
+                self._unloaded.add(name)
         coming = self._changes(await self._in_thread(self._read))
         if coming:
             await asyncio.wait(coming, timeout=_OTHERS_SECONDS if len(coming) > 1 else None)
@@ -178,7 +186,7 @@ class Plane:
         if self._follower is not None:
             self._follower.cancel()
             await asyncio.gather(self._follower, return_exceptions=True)
-        coming = [task for _, task in self._coming.values()]
+        coming = [*self._doing, *(task for _, task in self._coming.values())]
         for task in coming:
             task.cancel()
         await asyncio.gather(*coming, return_exceptions=True)
@@ -213,7 +221,10 @@ class Plane:
         for name, (number, loaded) in control.changes().items():
             if number > self._heard.get(name, 0):
                 self._heard[name] = number
-                self._beside(self._do(name, loaded))
+                if not loaded:
+                    self._unloaded.add(name)  # one too that is not deployed yet as far as this process knows
+                self._doing.add(task := asyncio.get_running_loop().create_task(self._do(name, loaded)))
+                task.add_done_callback(self._doing.discard)
 
     async def _do(self, name: str, loaded: bool) -> None:
         try:
@@ -238,10 +249,12 @@ class Plane:
 
     async def refresh(self) -> None:
         """Read deployments; bring up new versions, switch over, then drain the ones no longer named."""
-        await asyncio.gather(*self._changes(await self._in_thread(self._read)), return_exceptions=True)
+        if coming := self._changes(await self._in_thread(self._read)):
+            await asyncio.wait(coming)  # which go on, whatever becomes of the one who waits
 
     def _changes(self, found: Mapping[str, Deployment]) -> list[asyncio.Task[None]]:
         """What is under way to what was found: each loop by itself, so that a slow one keeps no other waiting."""
+        self._found = found
         for loop in self._lines.keys() - (found.keys() - self._unloaded):
             self._give_up(loop)
             del self._lines[loop]
@@ -281,7 +294,8 @@ class Plane:
             self._coming.pop(loop)[1].cancel()
 
     def _let_go(self) -> None:
-        wanted = [line.deployment for line in self._lines.values()] + [one for one, _ in self._coming.values()]
+        wanted = [line.deployment for line in self._lines.values()]
+        wanted += [one for loop, one in self._found.items() if loop not in self._unloaded]
         named = {route.bundle for deployment in wanted for route in deployment.routes}
         for digest in self._served.keys() - named:
             self._retire(self._served.pop(digest))
@@ -292,8 +306,10 @@ class Plane:
 
     async def _retired(self, served: Served) -> None:
         """End a version once the requests that chose it have been answered."""
-        while served.users:
-            await asyncio.sleep(0.01)
+        while True:
+            await asyncio.sleep(0.01)  # first of all: who has just chosen it counts as its user a turn or two later
+            if not served.users:
+                break
         await served.engine.stop()
         self._leaving.discard(served)
 
@@ -388,34 +404,38 @@ class Plane:
             ModelError: it cannot be loaded; what was up stays.
         """
         self._unloaded.discard(name)
-        if name not in self._lines:
-            await self.refresh()
-            line = self._lines.get(name)
-            if line is None:
-                self._no_such(name)
-            elif line.main is None:
-                raise ModelError(f"'{name}' cannot be loaded: {self._why(line.main_route)}")
-            return
-        async with self._locks[name]:
-            line = self._lines.get(name)
-            if line is None:
-                self._no_such(name)
-                raise AssertionError
-            fresh: dict[str, Served] = {}
-            for route in line.deployment.routes:
-                self._broken.pop(route.bundle, None)
-                try:
-                    fresh[route.bundle] = await self._brought_up(route.bundle, name, route.version)
-                except (NoriaError, msgspec.DecodeError) as error:
-                    for served in fresh.values():
-                        self._retire(served)
-                    raise ModelError(f"'{name}' cannot be loaded: {error}") from error
-            old = [self._served[digest] for digest in fresh if digest in self._served]
-            self._served.update(fresh)
-            for other, its in self._lines.items():  # loops may share a bundle
-                self._lines[other] = _Line(its.deployment, self._served)
-            for served in old:
+        if name in self._lines:
+            async with self._locks[name]:
+                if name in self._lines:  # it is not, if it was unloaded meanwhile
+                    await self._load_anew(name)
+                    return
+        self._changes(await self._in_thread(self._read))
+        if name in self._coming:
+            await asyncio.wait((self._coming[name][1],))
+        line = self._lines.get(name)
+        if line is None:
+            self._no_such(name)
+        elif line.main is None:
+            raise ModelError(f"'{name}' cannot be loaded: {self._why(line.main_route)}")
+
+    async def _load_anew(self, name: str) -> None:
+        fresh: dict[str, Served] = {}
+        try:
+            for digest, version in {r.bundle: r.version for r in self._lines[name].deployment.routes}.items():
+                self._broken.pop(digest, None)
+                fresh[digest] = await self._brought_up(digest, name, version)
+        except BaseException as error:
+            for served in fresh.values():
                 self._retire(served)
+            if isinstance(error, (NoriaError, msgspec.DecodeError)):
+                raise ModelError(f"'{name}' cannot be loaded: {error}") from error
+            raise
+        old = [self._served[digest] for digest in fresh if digest in self._served]
+        self._served.update(fresh)
+        for other, its in self._lines.items():  # loops may share a bundle
+            self._lines[other] = _Line(its.deployment, self._served)
+        for served in old:
+            self._retire(served)
 
     async def unload(self, name: str) -> None:
         """Let a model go once its requests are answered.
@@ -425,9 +445,9 @@ class Plane:
         """
         if name not in self._lines and name not in self._unloaded:
             self._no_such(name)
+        self._unloaded.add(name)  # at once: no change is to begin meanwhile
         self._give_up(name)
         async with self._locks[name]:
-            self._unloaded.add(name)
             self._lines.pop(name, None)
             self._let_go()
 
@@ -609,7 +629,11 @@ class Plane:
             raise _together(refused)
         if errors:
             raise errors[0]
-        parts = [outcome for outcome in outcomes if isinstance(outcome, Part)]
+        # Only now, as a request that is refused is not to be on record in part.
+        parts = [
+            self._recorded(loop, *one, time.perf_counter() - spent, trace)
+            for one, spent in (outcome for outcome in outcomes if not isinstance(outcome, BaseException))
+        ]
         if line.shadow is not None and len(parts) == 1:
             self._mirror(loop, line, batch, parts[0].scores, trace)
         if self.recorder.level == "disk":
@@ -627,25 +651,26 @@ class Plane:
         started: float,
         trace: str | None,
         deadline: float,
-    ) -> Part:
-        """One version's rows. A broken challenger costs no caller an answer: the champion gives it instead."""
+    ) -> tuple[_Way, float]:
+        """One version's rows, and their time. Where a challenger fails or does not keep up, the champion answers."""
         served.users += 1
         try:
-            found = served.engine.run(_laid_out(batch, served, fallback[1]), deadline)
+            found = served.engine.run(laid_out(batch, served, fallback[1]), deadline)
             scores = found if isinstance(found, Scores) else await found
-            return self._recorded(loop, batch, places, route, served, scores, started, trace)
-        except (ModelError, RequestError) as error:
+            return (batch, places, route, served, scores), time.perf_counter() - started
+        except (ModelError, RequestError, Overloaded) as error:
             met: NoriaError = error
         finally:
             served.users -= 1
         if served is not fallback[1]:
             # Refused by the champion too: the client's fault, not the challenger's, and raised as it is.
-            part = await self._one_way(loop, batch, places, *fallback, fallback, started, trace, deadline)
+            instead = await self._one_way(loop, batch, places, *fallback, fallback, started, trace, deadline)
             self._failed(loop, batch, route, served, str(met), started, trace)
-            return part
+            return instead
         if isinstance(met, RequestError):
             raise _placed(met, places)
-        self._failed(loop, batch, route, served, str(met), started, trace)
+        if isinstance(met, ModelError):
+            self._failed(loop, batch, route, served, str(met), started, trace)
         raise met
 
     def _recorded(
@@ -676,7 +701,10 @@ class Plane:
         spent = time.perf_counter() - started
         self.metrics.failed(loop, route, batch.rows, spent)
         now, spent_us = self._clock.now(), int(spent * 1e6)
-        self.recorder.keep(loop, now, batch, route, served, None, spent_us, trace, error=without_folders(why))
+        try:
+            self.recorder.keep(loop, now, batch, route, served, None, spent_us, trace, error=without_folders(why))
+        except StoreError as error:  # it changes nothing for the caller, who may have an answer from another version
+            self.outage.met(error)
 
     # shadow
 
@@ -702,7 +730,7 @@ class Plane:
         served.users += 1
         try:
             assert line.main is not None
-            found = served.engine.run(_laid_out(batch, served, line.main), time.monotonic() + _DEADLINE_SECONDS)
+            found = served.engine.run(laid_out(batch, served, line.main), time.monotonic() + _DEADLINE_SECONDS)
             scores = found if isinstance(found, Scores) else await found
             # A shadow's turns are its own: one stall must not count for all that then stood behind it.
             spent = time.perf_counter() - started if scores.seconds is None else scores.seconds
@@ -746,8 +774,8 @@ def _unknown(loop: str, version: int, routes: Sequence[Route]) -> Route:
     raise NotFound(f"Version {version} of '{loop}' is not deployed. Deployed: {there}.")
 
 
-def _laid_out(batch: Batch, served: Served, main: Served) -> Batch:
-    """The batch as this version takes it, when its columns differ from the champion's."""
+def laid_out(batch: Batch, served: Served, main: Served) -> Batch:
+    """The batch as this version takes it, when its columns differ from those of the version it was made for."""
     if served.layout.names == main.layout.names and served.layout.required == main.layout.required:
         return batch
     columns: dict[str, Any] = {name: batch.matrix[:, place] for place, name in enumerate(main.layout.names)}

@@ -115,9 +115,10 @@ class WorkerProcess:
         try:
             if pipe is None:
                 raise BrokenPipeError
-            pipe.write(HEADER.pack(len(body), number) + body)
-            await pipe.drain()
-            return await asyncio.wait_for(answer, self._timeout_s)
+            async with asyncio.timeout(self._timeout_s):  # one that hangs does not read either
+                pipe.write(HEADER.pack(len(body), number) + body)
+                await pipe.drain()
+                return await answer
         except TimeoutError:
             _end(process)
             raise ModelError(f"Model {self.name} gave no answer in {self._timeout_s:g} s; it is restarted.") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from noria.serve.plane import Served
 
 __all__ = ["Recorder"]
+
+_log = logging.getLogger("noria.serve")
 
 
 class _Group:
@@ -48,6 +51,7 @@ class Recorder:
         self._store = store
         self._threads = threads
         self._writers: dict[str, PredictionWriter] = {}
+        self._left: dict[str, list[PredictionWriter]] = {}  # given up, with records that may not be on disk yet
         self._groups: dict[str, _Group] = {}
         self._loops: set[str] = set()  # those of which blocks wait for `flush`
         self.held = Held()  # what waits for it, and was written by it since the last failure
@@ -87,11 +91,12 @@ class Recorder:
         writer = self._writers.get(loop)
         if writer is None:
             writer = self._writers[loop] = self._store.predictions.writer(loop)
+            if self.level == "disk":
+                writer.sync()  # of nothing: it keeps each segment from now on until that is on disk
         try:
             first = writer.append(block, hold=hold)
         except StoreError as error:
-            del self._writers[loop]
-            writer.close()  # and with it what was held
+            self._leave(loop)
             self._lose(error)
             raise
         if hold:
@@ -113,10 +118,17 @@ class Recorder:
                     writer.flush()
         except StoreError as error:
             for loop in loops:
-                if (broken := self._writers.pop(loop, None)) is not None:
-                    broken.close()
+                self._leave(loop)
             self._lose(error)
             raise
+
+    def _leave(self, loop: str) -> None:
+        """Give a writer up, and with it what was held; what it wrote before may be waited for."""
+        writer = self._writers.pop(loop, None)
+        if writer is not None and self.level == "disk":
+            self._left.setdefault(loop, []).append(writer)
+        elif writer is not None:
+            writer.close()
 
     def _lose(self, error: StoreError) -> None:
         self.lost = True
@@ -139,11 +151,21 @@ class Recorder:
 
     def _begin(self, loop: str, group: _Group) -> None:
         waiting, group.waiting = group.waiting, []
-        writer = self._writers.get(loop)
-        if writer is None:
+        left, writer = self._left.pop(loop, []), self._writers.get(loop)
+        if writer is None and not left:
             self._end(loop, group, waiting, StoreError("The prediction log was closed before it was on disk."))
             return
-        work = asyncio.get_running_loop().run_in_executor(self._threads, writer.sync)
+
+        def sync() -> None:
+            for one in left:
+                try:
+                    one.sync()
+                finally:
+                    one.close()
+            if writer is not None:
+                writer.sync()
+
+        work = asyncio.get_running_loop().run_in_executor(self._threads, sync)
         work.add_done_callback(lambda done: self._end(loop, group, waiting, done.exception()))
 
     def _end(self, loop: str, group: _Group, waiting: list[asyncio.Future[None]], error: BaseException | None) -> None:
@@ -161,8 +183,11 @@ class Recorder:
 
     async def close(self) -> None:
         """Close every writer."""
-        for loop, writer in list(self._writers.items()):
-            if self.level == "disk" and self._groups.get(loop):
+        for loop in {*self._writers, *self._left} if self.level == "disk" else ():
+            try:
                 await self.sync(loop)
+            except StoreError as error:  # those who waited were told; the others' records are closed all the same
+                _log.error("predictions of %s may not be on disk: %s", loop, error)
+        for writer in self._writers.values():
             writer.close()
         self._writers.clear()

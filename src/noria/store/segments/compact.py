@@ -85,6 +85,7 @@ def compact(log: FolderPredictions, *, min_rows: int = 1) -> Compacted:
         problems: list[Exception] = []
         for loop in loops:
             try:
+                _catch_up(log, loop)
                 while _chunks_to_file(log, loop, min_rows, done):
                     pass
                 while _merge(log, loop, done):
@@ -269,7 +270,6 @@ def _neighbours(files: Sequence[Any]) -> list[Any]:
 
 def _publish(log: FolderPredictions, loop: str) -> None:
     """Bring the Delta table's log up to what the index says."""
-    folder = table_folder(log.folder, loop)
     with log.database.read() as connection:
         adds = connection.execute(
             "SELECT name, bytes, rows, first, earliest, latest FROM files WHERE loop = ? AND published = 0 "
@@ -284,22 +284,39 @@ def _publish(log: FolderPredictions, loop: str) -> None:
         ]
     if not adds and not removes:
         return
-    added, taken_out, _ = last_commit(folder)  # a commit that was made, but not noted
     new = [
         {
             "name": name, "bytes": size, "rows": rows, "first": first, "earliest": _moment(earliest),
             "latest": _moment(latest),
         }
         for name, size, rows, first, earliest, latest in adds
-        if name not in added
     ]  # fmt: skip
-    old = [name for name in removes if name not in taken_out]
-    if new or old:
-        commit(folder, loop, _schema(log, loop), new, old, int(time.time() * 1000))
+    commit(table_folder(log.folder, loop), loop, _schema(log, loop), new, removes, int(time.time() * 1000))
+    _note(log, loop, [name for name, *_ in adds], removes)
+
+
+def _catch_up(log: FolderPredictions, loop: str) -> None:
+    """Note a commit that was made, but not noted: of its files that go next, the table must be told."""
+    added, taken_out, _ = last_commit(table_folder(log.folder, loop))
+    with log.database.read() as connection:
+        adds = connection.execute("SELECT name FROM files WHERE loop = ? AND published = 0", (loop,)).fetchall()
+        removes = connection.execute("SELECT name FROM removed WHERE loop = ? AND published = 1", (loop,)).fetchall()
+    _note(
+        log,
+        loop,
+        [name for (name,) in adds if name in added],
+        [name for (name,) in removes if name in taken_out],
+    )
+
+
+def _note(log: FolderPredictions, loop: str, adds: Sequence[str], removes: Sequence[str]) -> None:
+    """Note what the table has been told."""
+    if not adds and not removes:
+        return
 
     def note(connection: Connection) -> None:
         connection.executemany(
-            "UPDATE files SET published = 1 WHERE loop = ? AND name = ?", [(loop, name) for name, *_ in adds]
+            "UPDATE files SET published = 1 WHERE loop = ? AND name = ?", [(loop, name) for name in adds]
         )
         connection.executemany(
             "UPDATE removed SET published = 2 WHERE loop = ? AND name = ?", [(loop, name) for name in removes]
@@ -383,6 +400,10 @@ def retain(
     with _alone(log.folder) as alone:
         if not alone:
             return 0
+        with log.database.read() as connection:
+            loops = connection.execute("SELECT DISTINCT loop FROM files WHERE published = 0").fetchall()
+        for (loop,) in loops if not dry_run else ():
+            _catch_up(log, loop)
         with log.database.read() as connection:
             files = connection.execute(
                 "SELECT loop, first, rows, name, bytes, latest, published FROM files ORDER BY latest"

@@ -89,7 +89,7 @@ def commit(
     schema = _schema(columns)
     if metadata is None:
         actions.append({"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}})
-    if metadata is None or metadata["schemaString"] != schema:
+    if metadata is None or (columns and metadata["schemaString"] != schema):  # one without files keeps its own
         actions.append(
             {
                 "metaData": {

@@ -144,27 +144,39 @@ class FolderPredictions:
 
     # reading
 
+    def _look(self, work: Callable[[Connection], T]) -> T:
+        """What is read of one moment; read again where files of that moment went into others meanwhile."""
+        self.index()
+        for again in (True, True, False):
+            try:
+                with self.database.read() as connection:
+                    return work(connection)
+            except FileNotFoundError as error:
+                if not again:
+                    raise store_error(error, "read the prediction log") from error
+        raise AssertionError
+
     def targets(self, labels: Sequence[Label]) -> list[Prediction | None]:
         """The predictions that labels would belong to."""
-        self.index()
-        with self.database.read() as connection:
+
+        def work(connection: Connection) -> list[Prediction | None]:
             places = [(label.loop, target_of(connection, label)) for label in labels]
             found = {
                 loop: self._at(connection, loop, [at for other, at in places if other == loop and at is not None])
                 for loop in {label.loop for label in labels}
             }
-        return [found[loop].get(at) if at is not None else None for loop, at in places]
+            return [found[loop].get(at) if at is not None else None for loop, at in places]
+
+        return self._look(work)
 
     def unlabelled(self, loop: str, keys: Sequence[str]) -> set[str]:
         """Those of the keys whose newest prediction has no label yet."""
-        self.index()
-        with self.database.read() as connection:
-            return unlabelled(connection, "keys", loop, keys)
+        return self._look(lambda connection: unlabelled(connection, "keys", loop, keys))
 
     def find(self, prediction: str) -> tuple[Prediction, Label | None]:
         """One prediction by id, with its label if known."""
-        self.index()
-        with self.database.read() as connection:
+
+        def work(connection: Connection) -> tuple[Prediction, Label | None]:
             place = sequence_of(connection, str(sought(prediction)))
             if place is None:
                 raise NotFound(f"There is no prediction '{prediction[:80]}'.")
@@ -176,7 +188,9 @@ class FolderPredictions:
             row = connection.execute(
                 "SELECT body FROM labels WHERE loop = ? AND target = ? ORDER BY sequence DESC LIMIT 1", (loop, sequence)
             ).fetchone()
-        return found, (_LABEL.decode(row[0]) if row else None)
+            return found, (_LABEL.decode(row[0]) if row else None)
+
+        return self._look(work)
 
     def predictions(self, loop: str, *, after: int = 0, version: int | None = None, limit: int = 10_000) -> Numbered:
         """Predictions with their place in the order of arrival; a shadow's are not among them."""
@@ -187,14 +201,16 @@ class FolderPredictions:
         return self._read(loop, after, limit, None, shadows=True)
 
     def _read(self, loop: str, after: int, limit: int, version: int | None, shadows: bool) -> Numbered:
-        self.index()
-        found: Numbered = []
-        with self.database.read() as connection:
+
+        def work(connection: Connection) -> Numbered:
+            found: Numbered = []
             for one in self._from(connection, loop, after, limit, version, shadows):
                 found += one
                 if len(found) >= limit:
                     break
-        return found[:limit]
+            return found[:limit]
+
+        return self._look(work)
 
     def _from(
         self, connection: Connection, loop: str, after: int, limit: int, version: int | None, shadows: bool
@@ -247,6 +263,8 @@ class FolderPredictions:
                 for sequence, one in placed(connection, self._indexer.segment(segment), start, stop, first, count):
                     rows = predictions_of(one.block, loop, f"{segment}{one.row:010x}")
                     found += zip(range(sequence, sequence + len(rows)), rows, strict=True)
+            except FileNotFoundError:
+                raise  # it may have been compacted: see _look
             except OSError as error:
                 raise store_error(error, f"read the segment {segment} of the prediction log") from error
             self._chunks[key] = found
@@ -307,16 +325,17 @@ class FolderPredictions:
         limit: int | None = 10_000,
     ) -> list[LabelledPrediction]:
         """Predictions whose label is known, in the order the labels arrived."""
-        self.index()
-        found: list[LabelledPrediction] = []
         sql, page = _LABELLED, 20_000
         more: list[object] = []
         if since is not None:
             sql += " AND l.at >= ?"
             more.append(cell(since))
-        with self.database.read() as connection:
+
+        def work(connection: Connection) -> list[LabelledPrediction]:
+            found: list[LabelledPrediction] = []
+            begin = after
             while True:
-                rows = connection.execute(f"{sql} ORDER BY l.sequence LIMIT ?", [loop, after, *more, page]).fetchall()
+                rows = connection.execute(f"{sql} ORDER BY l.sequence LIMIT ?", [loop, begin, *more, page]).fetchall()
                 there = self._at(connection, loop, [target for _, _, target in rows])
                 for sequence, body, target in rows:
                     prediction = there.get(target)
@@ -325,17 +344,19 @@ class FolderPredictions:
                         found.append(LabelledPrediction(prediction, label.value, label.at, sequence))
                 if len(rows) < page or (limit is not None and len(found) >= limit):
                     return found if limit is None else found[:limit]
-                after = rows[-1][0]
+                begin = rows[-1][0]
+
+        return self._look(work)
 
     def counts(self, loop: str, since: datetime, version: int | None = None) -> tuple[int, int, int]:
         """Predictions, errors and labelled predictions since a moment; a shadow's only if its version is named."""
         import numpy as np
 
-        self.index()
         moment = int(since.astimezone(UTC).timestamp() * 1_000_000)
-        total = failed = 0
-        targets: list[Any] = []
-        with self.database.read() as connection:
+
+        def work(connection: Connection) -> tuple[int, int, int]:
+            total = failed = 0
+            targets: list[Any] = []
             for head in self._heads_since(connection, loop, moment):
                 sequences, times, versions, wrong, shadow = head
                 chosen = times >= moment
@@ -350,8 +371,10 @@ class FolderPredictions:
             rows = connection.execute(
                 "SELECT DISTINCT target FROM labels WHERE loop = ? AND target >= ?", (loop, low)
             ).fetchall()
-        labelled = int(np.isin(known, np.array([row[0] for row in rows], dtype=np.int64)).sum()) if rows else 0
-        return total, failed, labelled
+            labelled = int(np.isin(known, np.array([row[0] for row in rows], dtype=np.int64)).sum()) if rows else 0
+            return total, failed, labelled
+
+        return self._look(work)
 
     def _heads_since(self, connection: Connection, loop: str, moment: int) -> Iterator[tuple[Any, ...]]:
         """Sequence, time, version, failure and shadow of every row, as arrays, piece by piece."""

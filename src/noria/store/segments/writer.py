@@ -193,14 +193,11 @@ class SegmentWriter:
         try:
             os.ftruncate(self._file, self._size)
         except OSError:
-            self.close()  # what is torn ends this segment; the next block begins another
+            self._leave()  # what is torn ends this segment; the next block begins another
         raise store_error(problem, "record a prediction")
 
     def _begin(self) -> None:
-        if self._synced and self._file >= 0 and self._forked == _forks:
-            self._rolled.append(self._file)
-            self._file = -1
-        self.close()
+        self._leave()
         self._name = f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(5)}"
         self._layouts = {}
         self._last = None
@@ -217,15 +214,23 @@ class SegmentWriter:
             finally:
                 os.close(folder)
         except OSError as error:
-            self.close()
+            self._let_go()
             raise store_error(error, "begin a segment of the prediction log") from error
         try:
             self._write([self._framed((FORMAT, self._loop))])
         except StoreError:
-            self.close()
+            self._let_go()
             with contextlib.suppress(OSError):
                 path.unlink()  # it holds nothing, not even whose it is
             raise
+
+    def _leave(self) -> None:
+        """Let this segment go: at once, or where somebody waits for the disk, once it is there."""
+        if self._synced and self._file >= 0 and self._forked == _forks:
+            self._rolled.append(self._file)
+            self._file = -1
+        else:
+            self._let_go()
 
     def mark(self) -> tuple[int, int, int, int]:
         """Where the segment ends now, for `rewind`; a new one is begun if none is open, so that the mark holds."""
@@ -250,13 +255,15 @@ class SegmentWriter:
         Raises:
             StoreError: the disk failed; nothing more is taken.
         """
+        if self._broken is not None:
+            raise StoreError(str(self._broken))
         self._synced = True
         try:
-            while self._rolled:
+            if (file := self._file) >= 0:
+                os.fdatasync(file)
+            while self._rolled:  # last: another thread may have rolled over to the next segment meanwhile
                 os.fdatasync(self._rolled[0])
                 os.close(self._rolled.pop(0))
-            if self._file >= 0:
-                os.fdatasync(self._file)
         except OSError as error:
             self._broken = StoreError(f"The prediction log could not be written to disk: {error.strerror}.")
             raise self._broken from error
@@ -264,6 +271,12 @@ class SegmentWriter:
     def close(self) -> None:
         """Give the segment up, and with it what was held. Idempotent."""
         self._held.clear()
+        self._let_go()
+        while self._rolled:
+            with contextlib.suppress(OSError):
+                os.close(self._rolled.pop())
+
+    def _let_go(self) -> None:
         if self._file >= 0:
             with contextlib.suppress(OSError):
                 os.close(self._file)
