@@ -118,6 +118,41 @@ def test_a_body_that_is_no_records_is_refused(steady: Served, body: bytes) -> No
         assert reply.body["error"]
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("application/json", "Application/JSON; charset=UTF-8", "text/json", "application/vnd.api+json", "x-own/json"),
+        *("application/x-www-form-urlencoded", ""),  # as `curl -d` and `curl -H 'Content-Type;'` send it
+    ],
+)
+def test_json_is_read_whichever_way_it_is_called(steady: Served, kind: str) -> None:
+    headers = {"Content-Type": kind}
+    reply = steady.request("POST", "/predict/churn", json.dumps(GOOD).encode(), **headers)
+    assert reply.status == 200
+    made = reply.body["predictions"][0]["id"]
+    label = json.dumps({"id": made, "label": 1}).encode()
+    assert steady.request("POST", "/labels/churn", label, **headers).status == 200
+    override = json.dumps({"id": made, "value": 1, "by": "me", "reason": "why"}).encode()
+    assert steady.request("POST", "/overrides/churn", override, **headers).status == 200
+
+
+OTHERS = ("application/xml", "image/png", "text/plain", "application/jsonp", "json", "a; b=/json")
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_another_content_type_is_refused_with_those_taken(steady: Served, kind: str) -> None:
+    body, headers = json.dumps({**GOOD, "label": 1}).encode(), {"Content-Type": kind}
+    reply = steady.request("POST", "/predict/churn", body, **headers)
+    assert reply.status == 415
+    for taken in ("application/json", "application/x-ndjson", "text/csv", "arrow.stream", "apache.parquet"):
+        assert taken in reply.body["error"]
+    assert f"not '{kind.partition(';')[0]}'" in reply.body["error"]
+    assert steady.request("POST", "/predict/nobody", body, **headers).status == 404
+    for path in ("/labels/churn", "/overrides/churn"):
+        reply = steady.request("POST", path, body, **headers)
+        assert (reply.status, "must be application/json, not" in reply.body["error"]) == (415, True)
+
+
 def test_too_large_bodies_and_batches_are_refused_and_the_server_goes_on(steady: Served) -> None:
     huge = steady.request("POST", "/predict/churn", b'[{"city": "' + b"x" * 100 * 2**20 + b'"}]')
     assert huge.status == 413

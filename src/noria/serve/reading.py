@@ -26,6 +26,7 @@ __all__ = [
     "json_of",
     "kind_of",
     "need",
+    "need_json",
     "query",
     "records_of",
     "version_of",
@@ -34,6 +35,7 @@ __all__ = [
 MAX_BODY_BYTES = 64 * 2**20
 MAX_RECORDS = 10_000
 MAX_ROWS = 1_000_000
+_FORM = "application/x-www-form-urlencoded"  # what curl -d says of any text
 _COMPRESSED = 1024
 # What stands before the next NaN or Infinity outside texts, and which it is; or all the rest where there is another N
 # or I, as no JSON has. Nothing is looked at twice. (Before 3.11.5 `re` erred where such a group failed midway.)
@@ -54,6 +56,21 @@ def kind_of(request: Request) -> str:
         if name.rstrip() == "charset" and charset not in ("utf-8", "utf8", "us-ascii", "ascii"):
             raise UnknownKindError(f"The body must be in UTF-8, not in '{charset[:40]}'.")
     return kind
+
+
+def need_json(kind: str, *others: str) -> None:
+    """Refuse a content type that is not JSON's; none at all is taken for JSON, and so is what ``curl -d`` says.
+
+    Args:
+        kind: as `kind_of` has it.
+        others: what is taken here beside JSON, for the refusal to name.
+
+    Raises:
+        UnknownKindError: says what is taken.
+    """
+    if kind not in ("", _FORM) and not kind.endswith(("/json", "+json")):
+        taken = " or ".join([", ".join(("application/json", *others[:-1])), *others[-1:]])
+        raise UnknownKindError(f"The content type must be {taken}, not '{kind[:80]}'.")
 
 
 def deadline_of(headers: Mapping[bytes, bytes]) -> float | None:
