@@ -221,6 +221,34 @@ def test_nan_as_python_writes_it_is_a_missing_value_on_every_wire(
     assert (refused.status, refused.body["details"][0]["field"]) == (422, "a")
 
 
+@pytest.mark.parametrize("number", ["Infinity", "-Infinity", "1e999"])
+def test_a_number_that_is_infinite_is_named_with_its_record_and_field_on_every_wire(
+    compiled: Served, number: str
+) -> None:
+    def ask(path: str, body: str, kind: str = "application/json") -> Any:
+        return compiled.request("POST", path, body.encode(), **{"Content-Type": kind})
+
+    good = '{"a": 0.5, "b": 1, "c": 0.5}'
+    tensor = f'"shape": [2, 3], "datatype": "FP64", "data": [0.5, 1, 0.5, 0.5, 1, {number}]'
+    of_a, of_b = (f'"name": "{name}", "shape": [2], "datatype": "FP64", "data": [0.5, 1]' for name in "ab")
+    of_c = f'"name": "c", "shape": [2], "datatype": "FP64", "data": [0.5, {number}]'
+    for reply in (
+        ask("/predict/numbers", f'[{good}, {{"a": 0.5, "b": 1, "c": {number}}}]'),
+        ask("/predict/numbers", f'{good}\n{{"a": 0.5, "b": 1, "c": {number}}}', "application/x-ndjson"),
+        ask("/v2/models/numbers/infer", f'{{"inputs": [{{"name": "x", {tensor}}}]}}'),
+        ask("/v2/models/numbers/infer", f'{{"inputs": [{{{of_a}}}, {{{of_b}}}, {{{of_c}}}]}}'),
+        ask("/invocations", f'{{"dataframe_records": [{good}, {{"a": 0.5, "b": 1, "c": {number}}}]}}'),
+        ask("/invocations", f'{{"inputs": [[0.5, 1, 0.5], [0.5, 1, {number}]]}}'),
+    ):
+        assert reply.status == 422
+        assert reply.body["details"] == [
+            {"record": 1, "field": "c", "problem": f"{float(number)} is not a finite number"}
+        ]
+    assert "record 0, field 'b'" in ask("/predict/numbers", f'{{"a": 0.5, "b": {number}, "c": 1}}').body["error"]
+    whole = f'{{"inputs": [{{"name": "x", {tensor.replace("FP64", "INT64").replace("0.5", "1")}}}]}}'
+    assert "its value 5" in ask("/v2/models/numbers/infer", whole).body["error"]
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import socket
 from typing import Any
 
@@ -62,6 +63,9 @@ def test_what_may_be_missing_may_be_missing(steady: Served) -> None:
         ({"age": "forty"}, "age", "not a number"),
         ({"age": True}, "age", "not a number"),
         ({"age": 40.5}, "age", "not a whole number"),
+        ({"age": math.inf}, "age", "inf is not a finite number"),
+        ({"bonus": -math.inf}, "bonus", "-inf is not a finite number"),
+        ({"city": math.inf}, "city", "inf is not text"),
         ({"age": 10**30}, "age", "outside"),
         ({"age": [40]}, "age", "not a number"),
         ({"age": {"a": [1, {"b": 2}]}}, "age", "not a number"),
@@ -273,7 +277,7 @@ def test_labels_meet_predictions_by_key_and_by_id(steady: Served) -> None:
     assert [type(label.value) for label in found if label] == [int, int, int]
 
 
-@pytest.mark.parametrize("label", ["yes", 2, None, [], {}, 0.5, "1", "x" * 10_000])
+@pytest.mark.parametrize("label", ["yes", 2, None, [], {}, 0.5, math.inf, "1", "x" * 10_000])
 def test_a_label_that_cannot_be_is_refused_and_none_is_kept(steady: Served, label: Any) -> None:
     reply = steady.post("/labels/churn", [{"key": 7, "label": 1}, {"key": 8, "label": label}])
     assert reply.status == 422
@@ -284,6 +288,7 @@ def test_a_label_that_cannot_be_is_refused_and_none_is_kept(steady: Served, labe
 NO_OWNER: list[Any] = [
     *({}, 5, None, [], {"label": 1}, {"key": None, "label": 1}, {"key": [1], "label": 1}),
     *({"key": True, "label": 1}, {"id": 5, "label": 1}, {"key": "k" * 200_000, "label": 1}),
+    *({"key": math.inf, "label": 1}, {"key": -math.inf, "label": 1}, {"id": math.inf, "label": 1}),
 ]
 
 

@@ -520,10 +520,20 @@ def test_the_model_says_which_types_text_has_and_not_its_first_rows(
     assert found.select("prediction", "probability_1")[[0, -1]].n_unique() == 2
 
 
-@pytest.mark.parametrize(("kind", "said"), [("csv", "'oops' is not a number"), ("ndjson", "'oops'")])
-def test_text_for_a_number_is_named_by_row_and_field(folder: Path, tmp_path: Path, kind: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "value", "said"),
+    [
+        ("csv", '"oops"', "'oops' is not a number"),
+        ("ndjson", '"oops"', "'oops'"),
+        ("csv", "inf", "inf is not a finite number"),
+        ("ndjson", "Infinity", "inf is not a finite number"),
+    ],
+)
+def test_what_is_no_number_is_named_by_row_and_field(
+    folder: Path, tmp_path: Path, kind: str, value: str, said: str
+) -> None:
     line = {"csv": "0.5,3,{}", "ndjson": '{{"a": 0.5, "b": 3, "c": {}}}'}[kind]
-    good, bad = line.format(0.1), line.format('"oops"')
+    good, bad = line.format(0.1), line.format(value)
     lines = [*(["a,b,c"] if kind == "csv" else []), *[good] * 12_345, bad, good]
     (tmp_path / f"rows.{kind}").write_text("\n".join(lines))
     done = predict(folder, str(tmp_path / f"rows.{kind}"))

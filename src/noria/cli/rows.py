@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import orjson
-
 from noria.errors import DataError, MissingExtra, RequestError
 from noria.serve.batch import Batch, Layout
+from noria.serve.reading import json_of
 from noria.serve.scoring import csv_value
 from noria.serve.tables import column
 
@@ -153,11 +152,9 @@ class _Lines:
 
 def _record(line: bytes, place: int) -> dict[str, Any]:
     try:
-        found = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        found, problem = None, f"not JSON: {error}"
-    else:
-        problem = "not a JSON object"
+        found, problem = json_of(line, "it"), "it is not a JSON object"
+    except RequestError as error:
+        found, problem = None, str(error)
     if not isinstance(found, dict):
         raise RequestError(problem, [{"record": place, "problem": problem}])
     return found
