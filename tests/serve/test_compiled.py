@@ -702,3 +702,44 @@ def test_what_cannot_be_recorded_is_not_answered(
         found.until(lambda: found.get("/v2/health/ready").status == 200)
         assert {one.result() for one in [pool.submit(ask) for _ in range(24)]} == {200}
     assert len(found.store.predictions.predictions("numbers", limit=10**6)) == before + 24 * 3
+
+
+@pytest.mark.parametrize("level", ["os", "disk"])
+@pytest.mark.parametrize("native", [True, False])
+def test_what_cannot_be_recorded_counts_once_and_as_an_error(
+    numeric: tuple[Store, list[ModelVersion]], monkeypatch: pytest.MonkeyPatch, level: str, native: bool
+) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from noria.errors import StoreFull
+    from noria.serve.outage import Outage
+    from noria.store.segments.writer import SegmentWriter
+
+    def full(*given: Any) -> None:
+        raise StoreFull("No space left.")
+
+    found = Served(*numeric, name="numbers", settings={"level": level, "native": native})
+    found.deploy((1, 100.0))
+    labels = 'model="numbers",version="1",role="champion"'
+    with found.up(), ThreadPoolExecutor(8) as pool:
+
+        def ask(path: str = "/v2/models/numbers/infer") -> int:
+            return found.post(path, matrix(ROWS) if "infer" in path else RECORDS).status
+
+        def count(name: str, more: str = "") -> float:
+            lines = found.get("/metrics").body.decode().splitlines()
+            return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name}{{{labels}{more}"))
+
+        assert [ask(), ask("/predict/numbers")] == [200, 200]
+        before = count("noria_prediction_class_total")
+        with monkeypatch.context() as patch:
+            patch.setattr(Outage, "met", lambda outage, error: None)  # so that every request is asked
+            patch.setattr(SegmentWriter, "sync" if level == "disk" else "_write", full)
+            assert {one.result() for one in [pool.submit(ask) for _ in range(24)]} == {503}
+            assert ask("/predict/numbers") == 503
+        assert (count("noria_requests_total"), count("noria_request_errors_total")) == (27, 25)
+        assert count("noria_predictions_total") == 2 * 3
+        assert count("noria_prediction_class_total") == before == 2 * 3
+        assert 'noria_refused_total{status="503"} 25' in found.get("/metrics").body.decode()
+        (stats,) = found.get("/v2/models/numbers/versions/1/stats").body["model_stats"]
+        assert (stats["inference_stats"]["success"]["count"], stats["inference_stats"]["fail"]["count"]) == (2, 25)
