@@ -51,7 +51,7 @@ def predict_file(model: str, file: Path, out: Path | None, store: Path | None) -
     total = rows.height()
     if total == 0:
         raise DataError(f"{file.name} has no rows to predict.")
-    with opened(store) as kept:
+    with opened(store, read_only=True) as kept:
         with kept.ledger.read() as db:
             version = version_of(db, parse_target(model))
         scorer = _Pieces(kept, manifest_of(kept.blobs, version.bundle), version.version)
