@@ -193,23 +193,20 @@ class FolderPredictions:
     ) -> list[tuple[int, Prediction, Label | None]]:
         """Predictions from the newest back."""
         self.index()
-        before = 2**63 - 1 if before is None else before
+        found: list[tuple[int, Prediction]] = []
+        place = 2**63 - 1 if before is None else before
         with self.database.read() as connection:
-            if key is not None:
-                sql = "SELECT sequence FROM keys WHERE loop = ? AND key = ? AND sequence < ?"
-                rows = connection.execute(
-                    f"{sql} ORDER BY sequence DESC LIMIT ?", (loop, sought(key), before, limit)
-                ).fetchall()
-                wanted = [row[0] for row in rows]
-            else:
-                row = connection.execute("SELECT next FROM counters WHERE loop = ?", (loop,)).fetchone()
-                top = min(before, row[0] if row else 1)
-                wanted = list(range(top - 1, max(top - 1 - limit, 0), -1))
-            there: dict[int, Prediction] = {}
-            for run in _runs(wanted):
-                there |= self._at(connection, loop, run)
-            known = labels_of(connection, loop, wanted)
-        return [(sequence, there[sequence], known.get(sequence)) for sequence in wanted if sequence in there]
+            while len(found) < limit:  # some may be damaged, or older than what is kept
+                wanted = _before(connection, loop, place, key, limit - len(found))
+                if not wanted:
+                    break
+                there: dict[int, Prediction] = {}
+                for run in _runs(wanted):
+                    there |= self._at(connection, loop, run)
+                found += [(sequence, there[sequence]) for sequence in wanted if sequence in there]
+                place = wanted[-1]
+            known = labels_of(connection, loop, [sequence for sequence, _ in found])
+        return [(sequence, one, known.get(sequence)) for sequence, one in found]
 
     def _read(self, loop: str, after: int, limit: int, version: int | None, shadows: bool) -> Numbered:
         self.index()
@@ -439,6 +436,23 @@ class FolderPredictions:
             own.close()
         self._own.clear()
         self.database.close()
+
+
+def _before(connection: Connection, loop: str, place: int, key: str | None, limit: int) -> list[int]:
+    """The sequences just before one, descending, down to the oldest kept; those of a key if there is one."""
+    if key is not None:
+        sql = "SELECT sequence FROM keys WHERE loop = ? AND key = ? AND sequence < ? ORDER BY sequence DESC LIMIT ?"
+        return [row[0] for row in connection.execute(sql, (loop, sought(key), place, limit)).fetchall()]
+    (oldest,) = connection.execute(
+        "SELECT MIN(first) FROM (SELECT MIN(first) AS first FROM chunks WHERE loop = ? "
+        "UNION ALL SELECT MIN(first) FROM files WHERE loop = ?)",
+        (loop, loop),
+    ).fetchone()
+    if oldest is None:
+        return []
+    (following,) = connection.execute("SELECT next FROM counters WHERE loop = ?", (loop,)).fetchone()
+    top = min(place, following)
+    return list(range(top - 1, max(top - 1 - limit, oldest - 1), -1))
 
 
 def _runs(sequences: Sequence[int]) -> Iterator[list[int]]:
