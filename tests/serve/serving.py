@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import random
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +14,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from noria.loop.staging import worker_command
 from noria.records import Deployment, ModelVersion, Route
@@ -161,6 +165,29 @@ class Served:
         with ServerThread(DataPlane(plane, keys=self.keys)) as server:
             self.port, self.plane = server.port, plane
             yield self
+
+
+@contextmanager
+def nothing_written(folder: Path) -> Iterator[None]:
+    """Let nobody write below a folder, whoever they are."""
+    if os.geteuid() != 0:
+        below = [folder, *folder.rglob("*")]
+        modes = [(path, path.stat().st_mode) for path in below]
+        for path, mode in modes:
+            path.chmod(mode & ~0o222)
+        try:
+            yield
+        finally:
+            for path, mode in modes:
+                path.chmod(mode)
+        return
+    if subprocess.run(["mount", "--bind", folder, folder], capture_output=True).returncode:
+        pytest.skip("root may write anywhere, and nothing can be mounted here")
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
 
 
 def write_people(path: Path) -> None:

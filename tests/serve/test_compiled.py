@@ -221,6 +221,34 @@ def test_nan_as_python_writes_it_is_a_missing_value_on_every_wire(
     assert (refused.status, refused.body["details"][0]["field"]) == (422, "a")
 
 
+@pytest.mark.parametrize("number", ["Infinity", "-Infinity", "1e999"])
+def test_a_number_that_is_infinite_is_named_with_its_record_and_field_on_every_wire(
+    compiled: Served, number: str
+) -> None:
+    def ask(path: str, body: str, kind: str = "application/json") -> Any:
+        return compiled.request("POST", path, body.encode(), **{"Content-Type": kind})
+
+    good = '{"a": 0.5, "b": 1, "c": 0.5}'
+    tensor = f'"shape": [2, 3], "datatype": "FP64", "data": [0.5, 1, 0.5, 0.5, 1, {number}]'
+    of_a, of_b = (f'"name": "{name}", "shape": [2], "datatype": "FP64", "data": [0.5, 1]' for name in "ab")
+    of_c = f'"name": "c", "shape": [2], "datatype": "FP64", "data": [0.5, {number}]'
+    for reply in (
+        ask("/predict/numbers", f'[{good}, {{"a": 0.5, "b": 1, "c": {number}}}]'),
+        ask("/predict/numbers", f'{good}\n{{"a": 0.5, "b": 1, "c": {number}}}', "application/x-ndjson"),
+        ask("/v2/models/numbers/infer", f'{{"inputs": [{{"name": "x", {tensor}}}]}}'),
+        ask("/v2/models/numbers/infer", f'{{"inputs": [{{{of_a}}}, {{{of_b}}}, {{{of_c}}}]}}'),
+        ask("/invocations", f'{{"dataframe_records": [{good}, {{"a": 0.5, "b": 1, "c": {number}}}]}}'),
+        ask("/invocations", f'{{"inputs": [[0.5, 1, 0.5], [0.5, 1, {number}]]}}'),
+    ):
+        assert reply.status == 422
+        assert reply.body["details"] == [
+            {"record": 1, "field": "c", "problem": f"{float(number)} is not a finite number"}
+        ]
+    assert "record 0, field 'b'" in ask("/predict/numbers", f'{{"a": 0.5, "b": {number}, "c": 1}}').body["error"]
+    whole = f'{{"inputs": [{{"name": "x", {tensor.replace("FP64", "INT64").replace("0.5", "1")}}}]}}'
+    assert "its value 5" in ask("/v2/models/numbers/infer", whole).body["error"]
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [
@@ -674,3 +702,44 @@ def test_what_cannot_be_recorded_is_not_answered(
         found.until(lambda: found.get("/v2/health/ready").status == 200)
         assert {one.result() for one in [pool.submit(ask) for _ in range(24)]} == {200}
     assert len(found.store.predictions.predictions("numbers", limit=10**6)) == before + 24 * 3
+
+
+@pytest.mark.parametrize("level", ["os", "disk"])
+@pytest.mark.parametrize("native", [True, False])
+def test_what_cannot_be_recorded_counts_once_and_as_an_error(
+    numeric: tuple[Store, list[ModelVersion]], monkeypatch: pytest.MonkeyPatch, level: str, native: bool
+) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from noria.errors import StoreFull
+    from noria.serve.outage import Outage
+    from noria.store.segments.writer import SegmentWriter
+
+    def full(*given: Any) -> None:
+        raise StoreFull("No space left.")
+
+    found = Served(*numeric, name="numbers", settings={"level": level, "native": native})
+    found.deploy((1, 100.0))
+    labels = 'model="numbers",version="1",role="champion"'
+    with found.up(), ThreadPoolExecutor(8) as pool:
+
+        def ask(path: str = "/v2/models/numbers/infer") -> int:
+            return found.post(path, matrix(ROWS) if "infer" in path else RECORDS).status
+
+        def count(name: str, more: str = "") -> float:
+            lines = found.get("/metrics").body.decode().splitlines()
+            return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name}{{{labels}{more}"))
+
+        assert [ask(), ask("/predict/numbers")] == [200, 200]
+        before = count("noria_prediction_class_total")
+        with monkeypatch.context() as patch:
+            patch.setattr(Outage, "met", lambda outage, error: None)  # so that every request is asked
+            patch.setattr(SegmentWriter, "sync" if level == "disk" else "_write", full)
+            assert {one.result() for one in [pool.submit(ask) for _ in range(24)]} == {503}
+            assert ask("/predict/numbers") == 503
+        assert (count("noria_requests_total"), count("noria_request_errors_total")) == (27, 25)
+        assert count("noria_predictions_total") == 2 * 3
+        assert count("noria_prediction_class_total") == before == 2 * 3
+        assert 'noria_refused_total{status="503"} 25' in found.get("/metrics").body.decode()
+        (stats,) = found.get("/v2/models/numbers/versions/1/stats").body["model_stats"]
+        assert (stats["inference_stats"]["success"]["count"], stats["inference_stats"]["fail"]["count"]) == (2, 25)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import socket
 from typing import Any
 
@@ -62,6 +63,9 @@ def test_what_may_be_missing_may_be_missing(steady: Served) -> None:
         ({"age": "forty"}, "age", "not a number"),
         ({"age": True}, "age", "not a number"),
         ({"age": 40.5}, "age", "not a whole number"),
+        ({"age": math.inf}, "age", "inf is not a finite number"),
+        ({"bonus": -math.inf}, "bonus", "-inf is not a finite number"),
+        ({"city": math.inf}, "city", "inf is not text"),
         ({"age": 10**30}, "age", "outside"),
         ({"age": [40]}, "age", "not a number"),
         ({"age": {"a": [1, {"b": 2}]}}, "age", "not a number"),
@@ -116,6 +120,41 @@ def test_a_body_that_is_no_records_is_refused(steady: Served, body: bytes) -> No
         reply = steady.request("POST", path, body)
         assert 400 <= reply.status < 500, (path, reply)
         assert reply.body["error"]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("application/json", "Application/JSON; charset=UTF-8", "text/json", "application/vnd.api+json", "x-own/json"),
+        *("application/x-www-form-urlencoded", ""),  # as `curl -d` and `curl -H 'Content-Type;'` send it
+    ],
+)
+def test_json_is_read_whichever_way_it_is_called(steady: Served, kind: str) -> None:
+    headers = {"Content-Type": kind}
+    reply = steady.request("POST", "/predict/churn", json.dumps(GOOD).encode(), **headers)
+    assert reply.status == 200
+    made = reply.body["predictions"][0]["id"]
+    label = json.dumps({"id": made, "label": 1}).encode()
+    assert steady.request("POST", "/labels/churn", label, **headers).status == 200
+    override = json.dumps({"id": made, "value": 1, "by": "me", "reason": "why"}).encode()
+    assert steady.request("POST", "/overrides/churn", override, **headers).status == 200
+
+
+OTHERS = ("application/xml", "image/png", "text/plain", "application/jsonp", "json", "a; b=/json")
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_another_content_type_is_refused_with_those_taken(steady: Served, kind: str) -> None:
+    body, headers = json.dumps({**GOOD, "label": 1}).encode(), {"Content-Type": kind}
+    reply = steady.request("POST", "/predict/churn", body, **headers)
+    assert reply.status == 415
+    for taken in ("application/json", "application/x-ndjson", "text/csv", "arrow.stream", "apache.parquet"):
+        assert taken in reply.body["error"]
+    assert f"not '{kind.partition(';')[0]}'" in reply.body["error"]
+    assert steady.request("POST", "/predict/nobody", body, **headers).status == 404
+    for path in ("/labels/churn", "/overrides/churn"):
+        reply = steady.request("POST", path, body, **headers)
+        assert (reply.status, "must be application/json, not" in reply.body["error"]) == (415, True)
 
 
 def test_too_large_bodies_and_batches_are_refused_and_the_server_goes_on(steady: Served) -> None:
@@ -238,7 +277,7 @@ def test_labels_meet_predictions_by_key_and_by_id(steady: Served) -> None:
     assert [type(label.value) for label in found if label] == [int, int, int]
 
 
-@pytest.mark.parametrize("label", ["yes", 2, None, [], {}, 0.5, "1", "x" * 10_000])
+@pytest.mark.parametrize("label", ["yes", 2, None, [], {}, 0.5, math.inf, "1", "x" * 10_000])
 def test_a_label_that_cannot_be_is_refused_and_none_is_kept(steady: Served, label: Any) -> None:
     reply = steady.post("/labels/churn", [{"key": 7, "label": 1}, {"key": 8, "label": label}])
     assert reply.status == 422
@@ -249,6 +288,7 @@ def test_a_label_that_cannot_be_is_refused_and_none_is_kept(steady: Served, labe
 NO_OWNER: list[Any] = [
     *({}, 5, None, [], {"label": 1}, {"key": None, "label": 1}, {"key": [1], "label": 1}),
     *({"key": True, "label": 1}, {"id": 5, "label": 1}, {"key": "k" * 200_000, "label": 1}),
+    *({"key": math.inf, "label": 1}, {"key": -math.inf, "label": 1}, {"id": math.inf, "label": 1}),
 ]
 
 

@@ -16,8 +16,9 @@ from noria.serve.refusals import UnknownKindError
 from noria.serve.wire import Reply, Request
 
 texts = st.text(st.sampled_from('NaInfity"\\{}[],: \n\u00e9'), max_size=12)
+numbers = st.one_of(st.integers(-9, 9), st.sampled_from([math.nan, math.inf, -math.inf, 2.0**64]))
 values = st.recursive(
-    st.one_of(texts, st.just(math.nan), st.integers(-9, 9), st.none(), st.booleans()),
+    st.one_of(texts, numbers, st.none(), st.booleans()),
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(texts, inner, max_size=4)),
     max_leaves=12,
 )
@@ -44,14 +45,23 @@ def test_what_python_writes_is_read_and_its_nan_is_null(value: Any, ascii_only: 
         (b"[nan]", "not JSON"),
         (b'["NaN', "not JSON"),
         (b'["\\ud800", NaN]', "not JSON"),
-        (b"[NaN, Infinity]", "number is infinity"),
-        (b"[-Infinity]", "number is infinity"),
+        (b"[NaN, Infinity", "Expecting ',' delimiter"),
+        (b"[1e999 1]", "Expecting ',' delimiter: line 1 column 8"),
+        (b'[1e999, "\\ud800"]', "not JSON"),
+        (b"[1e999, " + b"[" * 5000 + b"]" * 5001, "not JSON"),
         (b"\xff[NaN]", "UTF-8"),
     ],
 )
 def test_what_is_no_json_is_refused_with_nan_in_it_or_not(body: bytes, said: str) -> None:
     with pytest.raises(RequestError, match=said):
         json_of(body)
+
+
+@pytest.mark.parametrize("written", ["Infinity", "1e999", "1" * 400])
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_what_is_too_large_is_infinite_and_what_stands_beside_it_as_ever(written: str, sign: str) -> None:
+    beside = [2**53 + 1, 2**64 - 1, -(2**63), 2.0**64, "Infinity", None]
+    assert json_of(f"[{sign}{written}, {json.dumps(beside)[1:]}".encode()) == [float(f"{sign}inf"), *beside]
 
 
 def asked(path: str = "/predict/m", **headers: str) -> Request:

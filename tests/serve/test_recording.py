@@ -26,7 +26,7 @@ class Keeping:
 
     def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         self.threads = ThreadPoolExecutor(2)
-        self.recorder = Recorder(store, "disk", self.threads)
+        self.recorder = Recorder(store, "disk", self.threads, lambda *_: None)
         self.synced: set[int] = set()  # inodes
         house = House(store)
         house.deploy("m", (1, "champion", 100))

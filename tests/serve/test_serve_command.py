@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
+import os
 import re
 import signal
 import socket
@@ -25,6 +27,7 @@ import pytest
 from environments import client_python
 from msgspec.structs import replace
 
+from noria.cli.rows import Streamed
 from noria.deploy.rollout import serve_only
 from noria.records import ModelVersion, Stage
 from noria.store import Store, open_store
@@ -520,10 +523,20 @@ def test_the_model_says_which_types_text_has_and_not_its_first_rows(
     assert found.select("prediction", "probability_1")[[0, -1]].n_unique() == 2
 
 
-@pytest.mark.parametrize(("kind", "said"), [("csv", "'oops' is not a number"), ("ndjson", "'oops'")])
-def test_text_for_a_number_is_named_by_row_and_field(folder: Path, tmp_path: Path, kind: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "value", "said"),
+    [
+        ("csv", '"oops"', "'oops' is not a number"),
+        ("ndjson", '"oops"', "'oops'"),
+        ("csv", "inf", "inf is not a finite number"),
+        ("ndjson", "Infinity", "inf is not a finite number"),
+    ],
+)
+def test_what_is_no_number_is_named_by_row_and_field(
+    folder: Path, tmp_path: Path, kind: str, value: str, said: str
+) -> None:
     line = {"csv": "0.5,3,{}", "ndjson": '{{"a": 0.5, "b": 3, "c": {}}}'}[kind]
-    good, bad = line.format(0.1), line.format('"oops"')
+    good, bad = line.format(0.1), line.format(value)
     lines = [*(["a,b,c"] if kind == "csv" else []), *[good] * 12_345, bad, good]
     (tmp_path / f"rows.{kind}").write_text("\n".join(lines))
     done = predict(folder, str(tmp_path / f"rows.{kind}"))
@@ -538,6 +551,101 @@ def test_a_place_that_cannot_be_written_is_said(folder: Path, tmp_path: Path) ->
         done = predict(folder, str(tmp_path / "rows.csv"), "--out", str(tmp_path / name))
         assert (done.returncode, "cannot be written" in done.stderr) == (1, True)
         assert "Traceback" not in done.stderr
+
+
+def piped(folder: Path, text: str, *arguments: str, model: str = "numbers") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "noria.cli", "predict", model, *arguments, "--store", str(folder)]
+    return subprocess.run(command, input=text, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("kind", ["csv", "ndjson"])
+def test_standard_input_is_predicted_as_a_file_is(folder: Path, tmp_path: Path, kind: str) -> None:
+    dice = np.random.default_rng(1)
+    rows: Any = pl.DataFrame({"a": dice.random(25_000), "b": dice.integers(0, 9, 25_000), "c": dice.random(25_000)})
+    file = tmp_path / f"rows.{kind}"
+    (rows.write_csv if kind == "csv" else rows.write_ndjson)(file)
+    assert predict(folder, str(file)).returncode == 0
+    expected = (tmp_path / f"rows.predictions.{kind}").read_text()
+    for arguments in ((), ("-",)):
+        done = piped(folder, file.read_text(), *arguments)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == expected
+        assert "25,000 predictions of 'numbers'" in done.stderr
+    for out in ("csv", "parquet"):
+        done = piped(folder, file.read_text(), "-", "--out", str(tmp_path / f"out.{out}"))
+        assert done.returncode == 0, done.stderr
+        assert "25,000 predictions" in done.stdout
+        found = (pl.read_csv if out == "csv" else pl.read_parquet)(tmp_path / f"out.{out}")
+        assert (found.height, found["prediction"].n_unique()) == (25_000, 2)
+
+
+def test_what_comes_on_standard_input_is_answered_as_it_comes(folder: Path) -> None:
+    command = [sys.executable, "-m", "noria.cli", "predict", "numbers", "--store", str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for a in (0.25, 1):
+            process.stdin.write(json.dumps({"a": a, "b": 3, "c": None}).encode() + b"\n")
+            process.stdin.flush()
+            found = json.loads(process.stdout.readline())
+            assert (found["a"], found["prediction"] in (0, 1)) == (a, True)
+        process.stdin.close()
+        assert process.wait(60) == 0
+
+
+def test_what_cannot_be_predicted_on_standard_input_is_said(folder: Path, tmp_path: Path) -> None:
+    good, out = '{"a": 0.5, "b": 3, "c": 0.1}\n', tmp_path / "out.ndjson"
+    for text, said in (
+        (good * 20_005 + '{"a": 0.5, "b": 3, "c": "oops"}\n', "Row 20005, field 'c': 'oops' is not a number"),
+        ("a,b,c\n" + "0.5,3,0.1\n" * 20_005 + "0.5,3,oops\n", "Row 20005, field 'c': 'oops' is not a number"),
+        ("", "standard input has no rows to predict"),
+        ("\n\n", "standard input has no rows to predict"),
+        ("a,b,c\n", "standard input has no rows to predict"),
+        ("a,b,c\n1,2,3,4\n", "standard input cannot be read"),
+        ("a,b\n1,2\n", "field 'c': is missing"),
+    ):
+        done = piped(folder, text, "-", "--out", str(out))
+        assert (done.returncode, said in done.stderr, done.stdout) == (1, True, ""), (said, done.stderr)
+        assert "Traceback" not in done.stderr
+        assert list(tmp_path.iterdir()) == []
+    assert "no model 'nobody'" in piped(folder, good, model="nobody").stderr.lower()
+    assert "give a name that ends in" in piped(folder, good, "--out", str(tmp_path / "out.xls")).stderr
+
+
+def test_nobody_waits_for_rows_from_a_terminal(folder: Path) -> None:
+    terminal, other = os.openpty()
+    command = [sys.executable, "-m", "noria.cli", "predict", "numbers", "--store", str(folder)]
+    done = subprocess.run(command, stdin=other, capture_output=True, text=True, timeout=120)
+    os.close(other)
+    os.close(terminal)
+    assert (done.returncode, "Give a FILE" in done.stderr) == (1, True)
+
+
+def test_who_has_read_enough_may_go(folder: Path) -> None:
+    lines = '{"a": 0.5, "b": 3, "c": 0.1}\n' * 50_000
+    command = f"{sys.executable} -m noria.cli predict numbers --store {folder} | head -n 1"
+    done = subprocess.run(command, shell=True, input=lines, capture_output=True, text=True, timeout=120)
+    assert '"prediction"' in done.stdout
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+def test_what_a_model_prints_and_reads_is_not_in_the_stream(trained: tuple[Store, list[ModelVersion]]) -> None:
+    lines = [json.dumps({"id": n, "age": 40, "city": city, "bonus": 0.5}) for n, city in enumerate(("Oslo", "Babel"))]
+    done = piped(trained[0].folder, "\n".join(lines), model="churn/1")
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == [0, 1]
+    assert "many words" in done.stderr
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 10**6])
+def test_a_row_of_csv_is_one_however_it_comes(size: int) -> None:
+    class Slow(io.BytesIO):
+        def read1(self, most: int | None = -1) -> bytes:
+            return self.read(size)
+
+    rows = [b'id,"a ""name\n"\r\n', b'1,"two\nlines"\n', b"\n", b'2,"a ""quoted""\n\n,word"\n', b"3,last"]
+    assert [*Streamed(Slow(b"\r\n\n" + b"".join(rows)), eager=False)._rows()] == [rows]
 
 
 def test_logs_for_machines_are_one_object_a_line_from_beginning_to_end(folder: Path) -> None:

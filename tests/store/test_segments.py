@@ -158,6 +158,7 @@ def test_a_damaged_block_is_left_out_and_takes_no_other_with_it(
         for _ in range(2):
             assert {made: fresh.find(made)[0].key for made in left} == left
             assert {one.id: one.key for _, one in fresh.predictions("churn")} == left
+            assert [one.key for _, one, _ in fresh.recent("churn", limit=len(left))] == [*left.values()][::-1]
             for made in set(ids) - left.keys():
                 with pytest.raises(NotFound):
                     fresh.find(made)
@@ -205,6 +206,7 @@ def test_files_with_a_gap_between_them_are_not_made_one(log: FolderPredictions) 
             del kept[1]
     compact(log)
     assert [log.find(made)[0].id for made in kept] == kept
+    assert [made.id for _, made, _ in log.recent("churn", limit=len(kept))] == kept[::-1]
 
 
 def test_a_segment_of_a_newer_noria_is_said(log: FolderPredictions) -> None:
@@ -429,6 +431,7 @@ def test_what_is_old_is_removed_with_its_labels(log: FolderPredictions) -> None:
     new += [writer.append(block(seed=seed)) for seed in (60, 61)]
     writer.close()
     assert [made.id for _, made in log.predictions("churn")] == new
+    assert [made.id for _, made, _ in log.recent("churn")] == new[::-1]
     with pytest.raises(NotFound):
         log.find(old[0])
     assert [one.value for one in log.labelled("churn")] == [0, 1], "the label that waited too long is gone"

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from browsing import chromium, served
 from playwright.sync_api import Browser
-from seed_store import fill
+from seed_store import SHADOW, fill
 from seed_story import LOOP, name
 from seed_tracking import GOING, MODEL, ODD, TRIALS
 
@@ -27,6 +27,12 @@ PAGES = {
     "model-rejected": f"/loops/{LOOP}/models/2",
     "monitoring": f"/loops/{LOOP}/monitoring",
     "monitoring-new": "/loops/churn/monitoring",
+    "predictions": f"/loops/{LOOP}/predictions",
+    "predictions-of-a-key": f"/loops/{LOOP}/predictions?q=T-000003",
+    "predictions-new": "/loops/churn/predictions",
+    "prediction": f"/loops/{LOOP}/predictions/p000003",
+    "prediction-of-classes": f"/loops/{LOOP}/predictions/{SHADOW}",
+    "prediction-failed": f"/loops/{LOOP}/predictions/p000097",
     "data": f"/loops/{LOOP}/data",
     "dataset": f"/loops/{LOOP}/data/blake3:{name('data', 3) * 2}",
     "turns": f"/loops/{LOOP}/turns",

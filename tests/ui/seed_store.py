@@ -22,6 +22,8 @@ from noria.records import (
 )
 from noria.store.ports import AliasRecord, Label, LoopRecord, Prediction, Store, Transaction
 
+SHADOW = name("shadow", 1)
+
 
 def fill(store: Store) -> None:
     """Write the whole story."""
@@ -210,7 +212,13 @@ def _traffic(store: Store) -> None:
                 error,
             )
         )
-    store.predictions.append(made)
+    shares, trace = [0.07, 0.81, 0.12], name("trace", 1)
+    record = {"hour": 9, "weekday": "Mon", "pickup_zone": "Midtown", "dropoff_zone": "JFK Airport", "passengers": None}
+    shadow = Prediction(
+        SHADOW, LOOP, NOW, 2, "blake3:" + name("model", 2) * 2, "shadow", record, "middle", shares, "T-000003", 1300,
+        answered=13, trace=trace,
+    )  # fmt: skip
+    store.predictions.append([*reversed(made), shadow])
     decided = [
         Override(name("override", place), LOOP, 3, p.id, p.at, "ann", "A street is closed.", p.value, p.value + place)
         for place, p in enumerate(p for p in made[:5] if p.error is None)  # the first confirms what the model said
@@ -219,6 +227,7 @@ def _traffic(store: Store) -> None:
     def decide(tx: Transaction) -> None:
         for one in decided:
             tx.put(one)
+            tx.audit(NOW, one.by, "prediction overridden", f"prediction:{one.prediction}", value=one.value)
 
     store.ledger.write(decide)
     known = [p for p in made if p.error is None and p.at < NOW - 2 * DAY]

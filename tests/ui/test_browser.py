@@ -15,6 +15,7 @@ from seed_story import LOOP, NOW
 
 from noria.records import Turn, TurnState
 from noria.store import Store, open_store
+from noria.store.ports import Label
 
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"needs Chromium at {CHROMIUM}")
 
@@ -165,6 +166,39 @@ def test_keyboard_goes_to_the_runs_and_skips_to_the_content(site: Site) -> None:
     page.keyboard.press("g")
     page.keyboard.press("r")
     page.wait_for_url("**/runs")
+    page.context.close()
+
+
+def test_a_prediction_is_found_and_its_chain_followed_by_keys(site: Site) -> None:
+    site.complaints.clear()
+    page = site.page()
+    page.goto(f"{site.address}/loops/{LOOP}")
+    page.keyboard.press("g")
+    page.keyboard.press("p")
+    page.wait_for_url("**/predictions")
+    page.keyboard.press("n")
+    page.wait_for_url("**/predictions?before=*")
+    page.keyboard.press("/")
+    page.keyboard.type("T-000007\n")
+    page.wait_for_url("**/predictions?q=T-000007")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/predictions/p000007")
+    assert "p000007" in page.locator("h1").inner_text()
+    page.locator(".behind a", has_text=f"{LOOP} v3").click()
+    page.wait_for_url("**/models/3")
+    assert site.complaints == []
+    page.context.close()
+
+
+def test_a_label_that_comes_is_seen_on_the_predictions_page(site: Site) -> None:
+    page = site.page()
+    page.goto(f"{site.address}/loops/{LOOP}/predictions/p000010")
+    page.evaluate("window.same = true")
+    assert "not known yet" in page.locator("main").inner_text()
+    site.store.predictions.label([Label(LOOP, NOW, 77.25, prediction="p000010")])
+    page.wait_for_selector("text=77.25", timeout=20_000)
+    assert page.evaluate("window.same")
     page.context.close()
 
 

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import pytest
 from asking import Page, ask
+from msgspec.structs import replace
 from seed_store import fill
 from seed_story import LOOP, NOW, StoppedClock, name
 
@@ -22,6 +23,7 @@ from noria.records import (
     Metric,
     ModelVersion,
     Outcome,
+    Override,
     Profile,
     Run,
     Stage,
@@ -32,7 +34,7 @@ from noria.records import (
 )
 from noria.server.app import ASGIApp, create_app
 from noria.store import Store, open_store
-from noria.store.ports import AliasRecord, LoopRecord, Transaction, Window
+from noria.store.ports import AliasRecord, Label, LoopRecord, Prediction, Transaction, Window
 
 EVIL = '"><script>alert(1)</script><img src=x onerror=alert(1)>'
 NAME = '"><img src=x onerror=alert(1)><b>'  # no slash, so that its pages have addresses
@@ -89,8 +91,13 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ASGIApp]:
         tx.put(ValidationReport("v1", NAME, "r1", "t1", NOW, (gate,)))
         tx.put(ModelVersion(NAME, 1, NOW, "r1", EVIL, EVIL, "v1", Stage.awaiting_approval, None, EVIL))
         tx.put(AliasRecord(NAME, "champion", 1, NOW))
+        tx.put(Override("o1", NAME, 1, "p1", NOW, EVIL, EVIL, EVIL, EVIL))
 
     store.ledger.write(change)
+    record = {EVIL: EVIL, "nested": [EVIL]}
+    made = Prediction("p1", NAME, NOW, 1, EVIL, EVIL, record, EVIL, None, EVIL, 1, answered=EVIL, trace=EVIL)
+    store.predictions.append([made, replace(made, id="p2", error=EVIL)])
+    store.predictions.label([Label(NAME, NOW, EVIL, prediction="p1")])
     yield create_app(store, StoppedClock(), address="127.0.0.1:8000")
     store.close()
 
@@ -107,6 +114,10 @@ UNDER = [
     "/data/d1",
     "/turns",
     "/turns/t1",
+    "/predictions",
+    "/predictions/p1",
+    "/predictions/p2",
+    f"/predictions?q={quote(EVIL)}",
 ]
 
 
@@ -129,6 +140,7 @@ def test_names_of_strangers_never_become_markup(hostile: ASGIApp, path: str) -> 
         BASE + "/models/{}",
         BASE + "/data/{}",
         BASE + "/turns/{}",
+        BASE + "/predictions/{}",
         BASE + "/runs/" + name("run", 1) + "/artifacts/{}",
         "/static/{}",
         BASE + "/compare?runs={}",
@@ -155,6 +167,7 @@ def test_odd_addresses_find_nothing_and_never_break_the_server(app: ASGIApp, pat
         f"{BASE}/runs?order=up",
         f"{BASE}/models?after=-1",
         f"{BASE}/turns?after=1e9",
+        f"{BASE}/predictions?before=-1",
         "/?after=0001-01-01T00:00%2B23:59",
         f"{BASE}/compare?runs=" + ",".join(str(i) for i in range(40)),
     ],

@@ -6,14 +6,18 @@ import json
 import re
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from asking import Page, ask
 from screenshots import PAGES
+from seed_store import SHADOW
 from seed_story import LOOP, name
 
+from noria.cli.show import show_explanation
 from noria.server.app import ASGIApp
 from noria.server.routes import ROUTES
+from noria.store import Store
 
 SHOWN = {title: path for title, path in PAGES.items() if title != "missing"}
 TWINS = {title: "/.json" if path == "/" else path.replace("?", ".json?", 1) if "?" in path else f"{path}.json"
@@ -141,6 +145,68 @@ def test_dataset_page_names_the_rows_that_broke_an_expectation(app: ASGIApp) -> 
     assert "and 11 more" in shown
 
 
+def test_predictions_come_newest_first_with_what_was_said_of_them(app: ASGIApp) -> None:
+    rows = json.loads(ask(app, f"{BASE}/predictions.json").content)["rows"]
+    assert [row["id"] for row in rows] == [SHADOW, *(f"p{number:06d}" for number in range(49))]
+    assert [row["overridden"] for row in rows[1:6]] == [None, 11, 13, 15, 17]
+    assert (rows[1]["error"], rows[1]["value"]) == ("the model did not answer", None)
+    assert rows[0]["role"] == "shadow"
+    shown = words(app, f"{BASE}/predictions?before=120")
+    assert "12.5" in shown, "the label"
+    assert "← Newest" in shown
+
+
+def test_predictions_are_all_there_page_by_page(app: ASGIApp) -> None:
+    path, found = f"{BASE}/predictions.json", list[str]()
+    while True:
+        page = json.loads(ask(app, path).content)
+        found += [row["id"] for row in page["rows"]]
+        if page["older"] is None:
+            break
+        path = page["older"].replace("predictions?", "predictions.json?")
+    assert found == [SHADOW, *(f"p{number:06d}" for number in range(400))]
+
+
+@pytest.mark.parametrize(
+    ("sought", "found"),
+    [
+        *(("T-000003", ["p000003"]), (" p000003 ", ["p000003"]), (SHADOW, [SHADOW]), ("p000097", ["p000097"])),
+        *(("T-000097", []), ("nobody", []), ("p00000", []), ("\0", []), ("%", [])),
+    ],
+)
+def test_predictions_are_found_by_key_or_id(app: ASGIApp, sought: str, found: list[str]) -> None:
+    page = json.loads(ask(app, f"{BASE}/predictions.json?q={quote(sought)}").content)
+    assert [row["id"] for row in page["rows"]] == found
+    assert page["older"] is None
+    assert json.loads(ask(app, f"/loops/churn/predictions.json?q={quote(sought)}").content)["rows"] == []
+
+
+def test_one_prediction_is_shown_with_all_that_explain_tells(
+    app: ASGIApp, store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")  # so that no digest is folded
+    for made in ("p000003", "p000097", "p000399", SHADOW):
+        show_explanation(store.folder, made)
+        told = capsys.readouterr().out
+        page = Page(ask(app, f"{BASE}/predictions/{made}").text)
+        shown = " ".join(" ".join(page.text).split())
+        whole = re.findall(r"blake3:[0-9a-f]{64}|\b[0-9a-f]{32,40}\b|T-\d+", " ".join(told.split()))
+        assert len(whole) >= 6
+        assert [one for one in whole if one not in shown] == []
+        links = {tag["href"] for tag in page.tags("a")}
+        assert {f"{BASE}/models", f"{BASE}/data", f"{BASE}/runs", f"{BASE}/turns"} <= {
+            link.rpartition("/")[0] for link in links
+        }
+    assert "approved by grace as dispatch-lead" in words(app, f"{BASE}/predictions/p000003")
+    assert "A street is closed." in words(app, f"{BASE}/predictions/p000003")
+    assert "the model did not answer" in words(app, f"{BASE}/predictions/p000097")
+    assert "12.5" in words(app, f"{BASE}/predictions/p000399")
+    shadow = words(app, f"{BASE}/predictions/{SHADOW}")
+    assert "middle 81 % long 12 % short 7.0 %" in shadow
+    assert "13 by another version: a shadow only listens" in shadow
+    assert ask(app, "/loops/churn/predictions/p000003").status_code == 404
+
+
 def test_turn_page_shows_the_path_with_times(app: ASGIApp) -> None:
     legs = json.loads(ask(app, f"{BASE}/turns/{name('turn', 3)}.json").content)["legs"]
     assert [(leg["name"], leg["state"]) for leg in legs] == [
@@ -156,6 +222,11 @@ def test_audit_is_chained_and_can_be_asked_for_one_subject(app: ASGIApp) -> None
     assert all(row["linked"] for row in page["rows"])
     one = json.loads(ask(app, f"/audit.json?subject=turn:{name('turn', 2)}").content)
     assert {row["entry"]["subject"] for row in one["rows"]} == {f"turn:{name('turn', 2)}"}
+
+
+def test_an_override_in_the_audit_log_leads_to_its_prediction(app: ASGIApp) -> None:
+    (row,) = json.loads(ask(app, "/audit.json?subject=prediction:p000003").content)["rows"]
+    assert row["href"] == f"{BASE}/predictions/p000003"
 
 
 def test_unchanged_page_is_not_sent_again(app: ASGIApp) -> None:

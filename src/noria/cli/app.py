@@ -173,14 +173,26 @@ def serve(
 @application.command()
 def predict(
     model: Annotated[str, typer.Argument(help="MODEL, MODEL@alias or MODEL/VERSION.", show_default=False)],
-    file: Annotated[Path, typer.Argument(help="CSV, Parquet, NDJSON or Arrow; or a Delta table's folder.")],
-    out: Annotated[Path | None, typer.Option(help="Where to; beside the file by default.", show_default=False)] = None,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            help="CSV, Parquet, NDJSON or Arrow; a Delta table's folder; - or none: CSV or NDJSON on standard input.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where to; beside the file, or standard output, by default.", show_default=False),
+    ] = None,
     store: StoreFolder = None,
 ) -> None:
-    """Predict every row of a file, whatever its size."""
-    from noria.cli.predicting import predict_file
+    """Predict every row of a file or of standard input, however many there are."""
+    from noria.cli.predicting import predict_file, predict_stream
 
-    predict_file(model, file, out, store)
+    if file is None or str(file) == "-":
+        predict_stream(model, out, store)
+    else:
+        predict_file(model, file, out, store)
 
 
 @application.command()

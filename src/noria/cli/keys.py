@@ -56,7 +56,7 @@ def list_keys(store: StoreFolder = None) -> None:
     from noria.cli.tables import moment, table
     from noria.store.ports import ApiKey
 
-    with opened(store) as kept, kept.ledger.read() as db:
+    with opened(store, read_only=True) as kept, kept.ledger.read() as db:
         found = db.list(ApiKey, oldest_first=True)
     shown = table("name", "opens", "made", "by")
     for key in found:

@@ -71,7 +71,7 @@ def export_mlflow(
     from noria.compat.mlflow.moving import export_store
     from noria.store import open_store
 
-    kept = open_store(store, create=False)
+    kept = open_store(store, create=False, read_only=True)
     try:
         with _bar() as report:
             moved = export_store(kept, target, experiment=experiment, dry_run=dry_run, report=report)
@@ -117,7 +117,7 @@ def export_tensorboard(
     from noria.compat.tensorboard import export_events
     from noria.store import open_store
 
-    kept = open_store(store, create=False)
+    kept = open_store(store, create=False, read_only=True)
     try:
         with _bar() as report:
             moved = export_events(kept, folder, experiment=experiment, dry_run=dry_run, report=report)

@@ -22,9 +22,9 @@ def store_folder(store: Path | None, file: Path | None = None) -> Path:
 
 
 @contextmanager
-def opened(store: Path | None) -> Iterator[Store]:
+def opened(store: Path | None, *, read_only: bool = False) -> Iterator[Store]:
     """An existing store, closed at the end."""
-    found = open_store(store_folder(store), create=False)
+    found = open_store(store_folder(store), create=False, read_only=read_only)
     try:
         yield found
     finally:

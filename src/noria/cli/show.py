@@ -48,7 +48,7 @@ def _console() -> Console:
 def show_status(store: Path | None) -> None:
     """Each loop: its champion, where its turn stands, what was raised last."""
     console = _console()
-    with opened(store) as kept, kept.ledger.read() as db:
+    with opened(store, read_only=True) as kept, kept.ledger.read() as db:
         held = holder(db, SystemClock().now())
         if held is None:
             console.print("Nothing runs on this store now.")
@@ -74,7 +74,7 @@ def show_status(store: Path | None) -> None:
 
 def show_runs(store: Path | None, loop: str | None, limit: int) -> None:
     """Runs with their metrics."""
-    with opened(store) as kept, kept.ledger.read() as db:
+    with opened(store, read_only=True) as kept, kept.ledger.read() as db:
         name = the_loop(db, loop)
         found = db.list(Run, loop=name, limit=limit)
         names = sorted({metric.name for run in found for metric in run.metrics})
@@ -95,7 +95,7 @@ def show_runs(store: Path | None, loop: str | None, limit: int) -> None:
 
 def show_models(store: Path | None, loop: str | None, limit: int) -> None:
     """Versions with where they stand and why."""
-    with opened(store) as kept, kept.ledger.read() as db:
+    with opened(store, read_only=True) as kept, kept.ledger.read() as db:
         name = the_loop(db, loop)
         shown = table("#version", "stage", "made", "run", "decided by", "#compiled", "why")
         for version in db.list(ModelVersion, loop=name, limit=limit):
@@ -121,7 +121,7 @@ def _row_time(compiled: Compiled | None) -> str:
 
 def show_data(store: Path | None, loop: str | None, limit: int) -> None:
     """Dataset versions with rows, time span and what was set aside."""
-    with opened(store) as kept, kept.ledger.read() as db:
+    with opened(store, read_only=True) as kept, kept.ledger.read() as db:
         name = the_loop(db, loop)
         shown = table("version", "made", "#rows", "#served", "from", "to", "#size", "#set aside", "expectations")
         for one in db.list(DatasetVersion, loop=name, limit=limit):
@@ -142,7 +142,7 @@ def show_data(store: Path | None, loop: str | None, limit: int) -> None:
 
 def show_turns(store: Path | None, loop: str | None, limit: int) -> None:
     """The turn log."""
-    with opened(store) as kept, kept.ledger.read() as db:
+    with opened(store, read_only=True) as kept, kept.ledger.read() as db:
         name = the_loop(db, loop)
         shown = table("#turn", "state", "ordered", "by", "#version", "why")
         for turn in db.list(Turn, loop=name, limit=limit):
@@ -155,7 +155,7 @@ def show_report(store: Path | None, loop: str | None, version: int | None) -> No
     """One version's validation report."""
     from noria.register import version as find_version
 
-    with opened(store) as kept, kept.ledger.read() as db:
+    with opened(store, read_only=True) as kept, kept.ledger.read() as db:
         name = the_loop(db, loop)
         number = version if version is not None else db.count(ModelVersion, loop=name)
         found = find_version(db, name, number)
@@ -172,7 +172,7 @@ def show_report(store: Path | None, loop: str | None, version: int | None) -> No
 def show_monitor(store: Path | None, loop: str | None, limit: int) -> None:
     """The newest windows and alerts."""
     console = _console()
-    with opened(store) as kept, kept.ledger.read() as db:
+    with opened(store, read_only=True) as kept, kept.ledger.read() as db:
         name = the_loop(db, loop)
         shown = table("from", "to", "#version", "#rows", "metric", "#value", "#interval", "#bias", "#validated")
         for window in db.list(Window, loop=name, kind="performance", limit=limit):
@@ -212,7 +212,7 @@ def show_why(store: Path | None, loop: str | None, step: str) -> None:
     from noria.core.nearest import suggest
     from noria.train.cache import compare_parts
 
-    with opened(store) as kept, kept.ledger.read() as db:
+    with opened(store, read_only=True) as kept, kept.ledger.read() as db:
         name = the_loop(db, loop)
         runs = db.list(Run, loop=name, limit=100)
     traces = [(run, trace) for run in runs for trace in run.steps if trace.name == step]
@@ -236,7 +236,7 @@ def show_explanation(store: Path | None, prediction: str) -> None:
     """The chain behind a prediction."""
     from noria.govern import explain
 
-    with opened(store) as kept:
+    with opened(store, read_only=True) as kept:
         found = explain(kept, prediction)
     p, run, data, report = found.prediction, found.run, found.dataset, found.report
     shown = table("", "")
@@ -292,7 +292,7 @@ def show_audit(store: Path | None, limit: int) -> int:
     from noria.govern import verify
 
     console = _console()
-    with opened(store) as kept, kept.ledger.read() as db:
+    with opened(store, read_only=True) as kept, kept.ledger.read() as db:
         finding = verify(db)
         shown = table("#entry", "at", "who", "what", "subject")
         for entry in reversed(db.list(AuditEntry, limit=limit)):

@@ -6,7 +6,7 @@ import msgspec
 
 from noria.errors import NotFound
 from noria.records import BundleManifest, DatasetVersion, ModelVersion, Override, Run, Turn, ValidationReport
-from noria.store.ports import Label, Prediction, Store
+from noria.store.ports import Blobs, Label, Prediction, PredictionLog, Reader, Store
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -44,18 +44,27 @@ def explain(store: Store, prediction: str) -> Explanation:
     Raises:
         NotFound: no such prediction.
     """
-    found, label = store.predictions.find(prediction)
     with store.ledger.read() as db:
-        version = db.find(ModelVersion, loop=found.loop, version=found.version)
-        if version is None:
-            raise NotFound(f"Version {found.version} of '{found.loop}', which made it, is not in the ledger.")
-        run = db.find(Run, id=version.run)
-        dataset = db.find(DatasetVersion, loop=found.loop, id=run.dataset) if run and run.dataset else None
-        report = db.find(ValidationReport, id=version.report)
-        turn = db.find(Turn, id=run.turn) if run else None
-        overrides = tuple(db.list(Override, prediction=prediction))
+        return trace(db, store.predictions, store.blobs, prediction)
+
+
+def trace(db: Reader, log: PredictionLog, blobs: Blobs, prediction: str) -> Explanation:
+    """As `explain`, for who reads the ledger already.
+
+    Raises:
+        NotFound: no such prediction.
+    """
+    found, label = log.find(prediction)
+    version = db.find(ModelVersion, loop=found.loop, version=found.version)
+    if version is None:
+        raise NotFound(f"Version {found.version} of '{found.loop}', which made it, is not in the ledger.")
+    run = db.find(Run, id=version.run)
+    dataset = db.find(DatasetVersion, loop=found.loop, id=run.dataset) if run and run.dataset else None
+    report = db.find(ValidationReport, id=version.report)
+    turn = db.find(Turn, id=run.turn) if run else None
+    overrides = tuple(db.list(Override, prediction=prediction))
     manifest = None
-    if store.blobs.has(version.bundle):
-        manifest = msgspec.json.decode(store.blobs.get(version.bundle), type=BundleManifest)
+    if blobs.has(version.bundle):
+        manifest = msgspec.json.decode(blobs.get(version.bundle), type=BundleManifest)
         found = _as_received(found, manifest)
     return Explanation(found, label, overrides, version, manifest, report, run, dataset, turn)

@@ -52,8 +52,8 @@ def _end_with_server() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Where requests come from and answers go, out of the user's code's reach: it may print, read, and fork."""
+def pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Standard input and output, out of the user's code's reach, which may print, read, and fork."""
     source, out = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
@@ -70,7 +70,7 @@ def _pipes() -> tuple[BinaryIO, BinaryIO]:
 def main(store: str, digest: str, kind: str = "") -> int:
     """Serve until standard input closes; returns the exit status."""
     _end_with_server()
-    source, out = _pipes()
+    source, out = pipes()
     from noria.loop.scoring import Scorer, manifest_of
     from noria.store import open_blobs
 

@@ -56,6 +56,7 @@ from noria.serve.reading import (
     json_of,
     kind_of,
     need,
+    need_json,
     query,
     records_of,
     version_of,
@@ -193,10 +194,10 @@ class DataPlane:
                 return self._openapi([model])
             case ["labels", model]:
                 self._may(request, "POST", model)
-                return self._labels(model, request.body)
+                return self._labels(model, request)
             case ["overrides", model]:
                 api_key = self._may(request, "POST", model)
-                return self._overrides(model, request.body, api_key)
+                return self._overrides(model, request, api_key)
             case ["invocations"]:
                 need(request, "POST")
                 return self._invocations(request)
@@ -545,6 +546,8 @@ class DataPlane:
                 lambda: tables.from_lines(body, layout, MAX_ROWS),
                 lambda answered: Reply(200, tables.to_lines(answered, classes), tables.NDJSON.encode()),
             )
+        if kind != "text/csv":
+            need_json(kind, tables.NDJSON, "text/csv", tables.ARROW, tables.ARROW_FILE, tables.PARQUET)
 
         def read() -> Batch:
             if kind == "text/csv":
@@ -575,17 +578,19 @@ class DataPlane:
             "label": signature.label,
         }
 
-    async def _labels(self, model: str, body: bytes) -> Reply:
+    async def _labels(self, model: str, request: Request) -> Reply:
         _, manifest = self.plane.manifest(model)
-        entries = entries_of(body, "labels", '{"key": …, "label": …}')
+        need_json(kind_of(request))
+        entries = entries_of(request.body, "labels", '{"key": …, "label": …}')
         labels = labels_of(entries, model, manifest.signature, self.plane.now())
         receipt = await self.plane.label(labels)
         found = {"received": receipt.received, "matched": receipt.matched, "unmatched": list(receipt.unmatched)}
         return json_reply(200, found)
 
-    async def _overrides(self, model: str, body: bytes, api_key: str) -> Reply:
+    async def _overrides(self, model: str, request: Request, api_key: str) -> Reply:
         _, manifest = self.plane.manifest(model)
-        entries = entries_of(body, "overrides", '{"id": …, "value": …, "by": …, "reason": …}')
+        need_json(kind_of(request))
+        entries = entries_of(request.body, "overrides", '{"id": …, "value": …, "by": …, "reason": …}')
         made = await self.plane.override(entries, model, manifest.signature, api_key)
         return json_reply(
             200, {"recorded": [{"id": one.id, "prediction": one.prediction, "given": one.given} for one in made]}

@@ -12,6 +12,7 @@ from noria.serve.rules import key_text
 from noria.store.ports import Label
 
 _LONGEST = 100_000
+_INFINITE = (math.inf, -math.inf)
 
 
 def labels_of(entries: list[Any], loop: str, signature: Signature, now: datetime) -> list[Label]:
@@ -58,7 +59,7 @@ def name_of(entry: dict[Any, Any], signature: Signature) -> str | tuple[str | No
         return f"needs {names}"
     if prediction is not None and not isinstance(prediction, str):
         return "'id' must be text"
-    if isinstance(key, bool) or (key is not None and not isinstance(key, (str, int, float))):
+    if isinstance(key, bool) or (key is not None and not isinstance(key, (str, int, float))) or key in _INFINITE:
         return "'key' must be text or a number"
     if len(prediction or "") > _LONGEST or (isinstance(key, str) and len(key) > _LONGEST):
         return f"'id' and 'key' are at most {_LONGEST} characters long"

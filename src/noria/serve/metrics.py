@@ -97,6 +97,19 @@ class Metrics:
         one.seconds_in[bisect_left(SECONDS, seconds)] += 1
         one.rows_in[bisect_left(ROWS, rows)] += 1
 
+    def lost(self, loop: str, route: Route, classes: Sequence[Any], scores: Scores) -> None:
+        """Count a request as failed that was counted as answered: its answer could not be put on record."""
+        one = self._of(loop, route)
+        one.errors += 1
+        one.predictions -= len(scores.values)
+        if classes:
+            for value in scores.values:
+                if str(value) in one.classes:
+                    one.classes[str(value)] -= 1
+        else:
+            one.total -= sum(scores.values)
+            one.squares -= sum(value * value for value in scores.values)
+
     def compared(self, loop: str, route: Route, given: Sequence[Any], shadow: Sequence[Any]) -> None:
         """Count a shadow's answers against those that were given."""
         one = self._of(loop, route)

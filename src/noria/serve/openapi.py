@@ -63,7 +63,7 @@ _RECORDED = {
         }
     },
 }
-_REFUSALS = ("400", "401", "404", "413", "422", "503")
+_REFUSALS = ("400", "401", "404", "413", "415", "422", "503")
 
 
 def _given(description: str, schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,7 +159,7 @@ def _paths(name: str, signature: Signature) -> dict[str, Any]:
                 },
                 "responses": {
                     "200": _given("One prediction a record, in order.", _answer(signature)),
-                    **dict.fromkeys((*_REFUSALS, "415", "429", "504"), refused),
+                    **dict.fromkeys((*_REFUSALS, "429", "504"), refused),
                 },
             }
         },

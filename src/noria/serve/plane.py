@@ -154,7 +154,7 @@ class Plane:
         self._lines: dict[str, _Line] = {}
         self._found: Mapping[str, Deployment] = {}  # as they were read last
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="store")
-        self.recorder = Recorder(store, level, self._threads)
+        self.recorder = Recorder(store, level, self._threads, self._lost)
         self.outage = Outage(getattr(store.predictions, "check_writable", None))
         self._follower: asyncio.Task[None] | None = None
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # one change of a loop at a time
@@ -564,7 +564,12 @@ class Plane:
         return self._divided(loop, line, batch, route, main, started, trace, ends, chosen)
 
     async def _synced(self, loop: str, answered: Answered) -> Answered:
-        await self.recorder.sync(loop)
+        try:
+            await self.recorder.sync(loop)
+        except StoreError:
+            for part in answered.parts:
+                self._lost(loop, part.route, part.served, part.scores)
+            raise
         return answered
 
     async def _later(
@@ -592,9 +597,8 @@ class Plane:
         part = self._recorded(loop, batch, None, route, main, scores, started, trace, held)
         if line.shadow is not None and version is None:
             self._mirror(loop, line, batch, scores, trace)
-        if self.recorder.level == "disk":
-            await self.recorder.sync(loop)
-        return Answered(batch.rows, [part], self.recorder.held if held else None)
+        answered = Answered(batch.rows, [part], self.recorder.held if held else None)
+        return await self._synced(loop, answered) if self.recorder.level == "disk" else answered
 
     async def _divided(
         self,
@@ -636,9 +640,8 @@ class Plane:
         ]
         if line.shadow is not None and len(parts) == 1:
             self._mirror(loop, line, batch, parts[0].scores, trace)
-        if self.recorder.level == "disk":
-            await self.recorder.sync(loop)
-        return Answered(batch.rows, parts)
+        answered = Answered(batch.rows, parts)
+        return await self._synced(loop, answered) if self.recorder.level == "disk" else answered
 
     async def _one_way(
         self,
@@ -691,9 +694,13 @@ class Plane:
             first = self.recorder.keep(loop, now, batch, route, served, scores, spent_us, trace, hold=hold)
         except StoreError as error:
             self.outage.met(error)
+            self.metrics.failed(loop, route, batch.rows, spent)
             raise
         self.metrics.answered(loop, route, served.manifest.signature.classes, scores, spent)
         return Part(places, route, served, scores, first)
+
+    def _lost(self, loop: str, route: Route, served: Served, scores: Scores) -> None:
+        self.metrics.lost(loop, route, served.manifest.signature.classes, scores)
 
     def _failed(
         self, loop: str, batch: Batch, route: Route, served: Served, why: str, started: float, trace: str | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 import zlib
@@ -25,6 +26,7 @@ __all__ = [
     "json_of",
     "kind_of",
     "need",
+    "need_json",
     "query",
     "records_of",
     "version_of",
@@ -33,11 +35,13 @@ __all__ = [
 MAX_BODY_BYTES = 64 * 2**20
 MAX_RECORDS = 10_000
 MAX_ROWS = 1_000_000
+_FORM = "application/x-www-form-urlencoded"  # what curl -d says of any text
 _COMPRESSED = 1024
 # What stands before the next NaN or Infinity outside texts, and which it is; or all the rest where there is another N
 # or I, as no JSON has. Nothing is looked at twice. (Before 3.11.5 `re` erred where such a group failed midway.)
 _NOT_FINITE = re.compile(rb'((?:[^"NI]++|"[^"\\]*+(?:\\.[^"\\]*+)*+"?)*+)(NaN|Infinity|[NI].*)?', re.DOTALL)
 _AS_JSON = {b"NaN": b"null", b"Infinity": b"1e999"}
+_TOO_LARGE = "number is infinity"  # as orjson says it
 
 
 def kind_of(request: Request) -> str:
@@ -53,6 +57,21 @@ def kind_of(request: Request) -> str:
         if name.rstrip() == "charset" and charset not in ("utf-8", "utf8", "us-ascii", "ascii"):
             raise UnknownKindError(f"The body must be in UTF-8, not in '{charset[:40]}'.")
     return kind
+
+
+def need_json(kind: str, *others: str) -> None:
+    """Refuse a content type that is not JSON's; none at all is taken for JSON, and so is what ``curl -d`` says.
+
+    Args:
+        kind: as `kind_of` has it.
+        others: what is taken here beside JSON, for the refusal to name.
+
+    Raises:
+        UnknownKindError: says what is taken.
+    """
+    if kind not in ("", _FORM) and not kind.endswith(("/json", "+json")):
+        taken = " or ".join([", ".join(("application/json", *others[:-1])), *others[-1:]])
+        raise UnknownKindError(f"The content type must be {taken}, not '{kind[:80]}'.")
 
 
 def deadline_of(request: Request) -> float | None:
@@ -97,21 +116,42 @@ def version_of(text: str | None) -> int | None:
 
 
 def json_of(body: bytes, named: str = "The body") -> Any:
-    """A body's JSON. NaN, which JSON has not and Python's clients write, is null; Infinity is refused as too large.
+    """A body's JSON.
+
+    NaN, which JSON has not and Python's clients write, is null. Infinity, and numbers as large, are infinite: no field
+    takes them, and what checks fields can name record and field.
 
     Raises:
         RequestError: it is none.
     """
+    problem: json.JSONDecodeError
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         problem = error
     if 0 < body.count(b"NaN") + body.count(b"Infinity") <= MAX_ROWS:  # each takes a microsecond
+        body = _NOT_FINITE.sub(lambda found: found[1] + _AS_JSON.get(found[2], found[2] or b""), body)
         try:
-            return orjson.loads(_NOT_FINITE.sub(lambda found: found[1] + _AS_JSON.get(found[2], found[2] or b""), body))
+            return orjson.loads(body)
         except orjson.JSONDecodeError as error:
             problem = error
+    if _TOO_LARGE in problem.msg:
+        try:
+            found = json.loads(body, parse_int=_whole)
+            orjson.dumps(found)  # which refuses texts that are not Unicode, as Python does not
+        except json.JSONDecodeError as error:
+            problem = error
+        except (ValueError, TypeError, RecursionError):
+            pass
+        else:
+            return found
     raise RequestError(f"{named} is not JSON: {problem}.")
+
+
+def _whole(digits: str) -> int | float:
+    """A whole number as orjson reads it: one of more than 64 bits is a float."""
+    found = int(digits) if len(digits) <= 20 else 2**64
+    return found if -(2**63) <= found < 2**64 else float(digits)
 
 
 def entries_of(body: bytes, name: str, example: str) -> list[Any]:

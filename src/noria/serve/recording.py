@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Recorder"]
 
 _log = logging.getLogger("noria.serve")
+Lose = Callable[[str, Route, "Served", Scores], None]
 
 
 class _Group:
@@ -44,16 +46,19 @@ class Recorder:
         store: whose prediction log.
         level: ``os``, ``disk`` or ``off``.
         threads: where waiting for the disk is done.
+        lose: told of answers that were held and cannot be written.
     """
 
-    def __init__(self, store: Store, level: str, threads: ThreadPoolExecutor) -> None:
+    def __init__(self, store: Store, level: str, threads: ThreadPoolExecutor, lose: Lose) -> None:
         self.level = level
+        self._tell = lose
         self._store = store
         self._threads = threads
         self._writers: dict[str, PredictionWriter] = {}
         self._left: dict[str, list[PredictionWriter]] = {}  # given up, with records that may not be on disk yet
         self._groups: dict[str, _Group] = {}
         self._loops: set[str] = set()  # those of which blocks wait for `flush`
+        self._waiting: list[tuple[str, Route, Served, Scores | None]] = []  # what is in those blocks
         self.held = Held()  # what waits for it, and was written by it since the last failure
         self.lost = False  # whether any ever was
 
@@ -101,6 +106,7 @@ class Recorder:
             raise
         if hold:
             self._loops.add(loop)
+            self._waiting.append((loop, route, served, scores))
         return first
 
     def flush(self) -> None:
@@ -121,6 +127,7 @@ class Recorder:
                 self._leave(loop)
             self._lose(error)
             raise
+        self._waiting.clear()
 
     def _leave(self, loop: str) -> None:
         """Give a writer up, and with it what was held; what it wrote before may be waited for."""
@@ -131,6 +138,10 @@ class Recorder:
             writer.close()
 
     def _lose(self, error: StoreError) -> None:
+        waiting, self._waiting = self._waiting, []
+        for loop, route, served, scores in waiting:
+            if scores is not None:
+                self._tell(loop, route, served, scores)
         self.lost = True
         self.held.problem = error
         self.held = Held()

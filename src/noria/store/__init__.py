@@ -36,7 +36,9 @@ def _blobs_at(address: str | Path) -> Blobs:
     return FolderBlobs(Path(address))
 
 
-def open_store(address: str | Path, *, create: bool = True, blobs: str | Path | None = None) -> Store:
+def open_store(
+    address: str | Path, *, create: bool = True, blobs: str | Path | None = None, read_only: bool = False
+) -> Store:
     """Open a store.
 
     Args:
@@ -44,6 +46,7 @@ def open_store(address: str | Path, *, create: bool = True, blobs: str | Path | 
         create: make the folder if it is not there.
         blobs: where files are kept: a folder or ``s3://BUCKET/PREFIX``. In the store's folder by default; with
             PostgreSQL ``NORIA_BLOBS`` says it if this does not.
+        read_only: nothing is going to be changed: a folder may lie where nothing can be written.
 
     Raises:
         StoreError: it is not a store, or cannot be used; says why.
@@ -51,7 +54,7 @@ def open_store(address: str | Path, *, create: bool = True, blobs: str | Path | 
     """
     if str(address).startswith(_POSTGRES):
         return _open_postgres(str(address), blobs)
-    return _open_folder(Path(address), create, blobs)
+    return _open_folder(Path(address), create, blobs, read_only)
 
 
 def _open_postgres(url: str, blobs: str | Path | None) -> Store:
@@ -74,7 +77,7 @@ def _open_postgres(url: str, blobs: str | Path | None) -> Store:
     return found
 
 
-def _open_folder(path: Path, create: bool, blobs: str | Path | None) -> Store:
+def _open_folder(path: Path, create: bool, blobs: str | Path | None, read_only: bool) -> Store:
     from noria.store.files import store_error
     from noria.store.sqlite import open_ledger, open_predictions, open_tracking
 
@@ -88,9 +91,9 @@ def _open_folder(path: Path, create: bool, blobs: str | Path | None) -> Store:
         except OSError as error:
             raise store_error(error, f"create the store {path}") from error
     return Store(
-        ledger=open_ledger(path / "ledger.db"),
+        ledger=open_ledger(path / "ledger.db", read_only=read_only),
         blobs=_blobs_at(blobs or path / "blobs"),
-        predictions=open_predictions(path / "predictions"),
-        tracking=open_tracking(path / "tracking.db"),
+        predictions=open_predictions(path / "predictions", read_only=read_only),
+        tracking=open_tracking(path / "tracking.db", read_only=read_only),
         folder=path,
     )

@@ -314,6 +314,19 @@ class PredictionLog(Protocol):
         """As `predictions`, a shadow's among them."""
         ...
 
+    def recent(
+        self, loop: str, *, before: int | None = None, key: str | None = None, limit: int = 100
+    ) -> list[tuple[int, Prediction, Label | None]]:
+        """Predictions from the newest back, each with its place in the order of arrival and its label if known.
+
+        Args:
+            loop: the loop's name.
+            before: from just before this place in that order.
+            key: only answered ones of this key; all by default, failed ones and a shadow's among them.
+            limit: at most this many.
+        """
+        ...
+
     def labelled(
         self,
         loop: str,

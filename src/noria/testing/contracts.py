@@ -492,6 +492,32 @@ class PredictionLogContract:
         assert [one for _, one in log.predictions("churn", version=2)] == made[1::2]
         assert log.predictions("other") == []
 
+    def test_the_newest_come_first_by_pages_with_their_labels(self, log: PredictionLog) -> None:
+        made = [_prediction(str(number % 5), number) for number in range(23)]
+        failed, shadow = _prediction("2", None, error="no"), _prediction("2", role="shadow", answered=1)
+        for start in range(0, 23, 5):
+            log.append([*made[start : start + 5], _prediction("x", loop="other")])
+        log.append([failed, shadow])
+        log.label([_label(None, 0, prediction=made[7].id), _label(None, 1, prediction=made[7].id), _label("4", 0)])
+        found, before = [], None
+        while page := log.recent("churn", before=before, limit=7):
+            found += [(one, label.value if label else None) for _, one, label in page]
+            before = page[-1][0]
+        labels = {made[7].id: 1, made[19].id: 0}
+        assert found == [(one, labels.get(one.id)) for one in (shadow, failed, *reversed(made))]
+        assert log.recent("nothing") == []
+
+    def test_the_newest_of_a_key(self, log: PredictionLog) -> None:
+        made = [_prediction(str(number % 5), number) for number in range(23)]
+        log.append([*made, _prediction("2", None, error="no"), _prediction("2", loop="other")])
+        log.label([_label("2", 0)])
+        (first, newest, label), (second, older, none) = log.recent("churn", key="2", limit=2)
+        assert (newest, older, first > second) == (made[22], made[17], True)
+        assert (label.value if label else None, none) == (0, None)
+        assert [one for _, one, _ in log.recent("churn", key="2", before=second)] == [made[12], made[7], made[2]]
+        for key in HOSTILE_NAMES:
+            assert log.recent("churn", key=key) == []
+
     def test_a_batch_with_an_id_that_is_there_is_refused_whole(self, log: PredictionLog) -> None:
         first = _prediction("a")
         log.append([first])

@@ -88,7 +88,7 @@ def history(run: str, metric: str, *, store: Where = None) -> list[Point]:
 
 @contextmanager
 def _reading(to: str) -> Iterator[TrackingReader]:
-    opened = open_store(to, create=False)
+    opened = open_store(to, create=False, read_only=True)
     try:
         with opened.tracking.read() as reader:
             yield reader

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from noria.errors import NotFound, RequestError
-from noria.store.ports import Blobs, LoopRecord, Reader, Window
+from noria.store.ports import Blobs, LoopRecord, PredictionLog, Reader, Window
 from noria.store.tracking import Activity, TrackingReader
 
 PAGE = 100
@@ -27,6 +27,7 @@ class Ask:
         now: the present.
         tracked: a consistent view of experiments and runs.
         activity: what goes on in each experiment.
+        predictions: every prediction, by id and in order of arrival.
         path: parts of the address, decoded.
         query: the query, each name with all its values.
     """
@@ -37,6 +38,7 @@ class Ask:
     now: datetime
     tracked: TrackingReader
     activity: Callable[[TrackingReader], Mapping[int, Activity]]
+    predictions: PredictionLog
     path: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, list[str]] = field(default_factory=dict)
 

@@ -130,7 +130,8 @@ class Site:
     def _asked(self, make: Callable[[Ask], T], path: Mapping[str, str], query: Mapping[str, list[str]]) -> T:
         now = self._clock.now()
         with self._store.ledger.read() as db, self._store.tracking.read() as tracked:
-            return make(Ask(db, self._counts, self._store.blobs, now, tracked, self._activity, path, query))
+            kept = self._store
+            return make(Ask(db, self._counts, kept.blobs, now, tracked, self._activity, kept.predictions, path, query))
 
     def _draw(self, template: str, **values: Any) -> bytes:
         return self._templates.get_template(template).render(**values).encode("utf-8")

@@ -17,6 +17,7 @@ from noria.ui.pages.home import home
 from noria.ui.pages.loops import loop
 from noria.ui.pages.models import model, models
 from noria.ui.pages.monitoring import monitoring
+from noria.ui.pages.predictions import prediction, predictions
 from noria.ui.pages.registered import registered, registered_model, registered_version
 from noria.ui.pages.runs import run, runs
 from noria.ui.pages.tracked import tracked
@@ -44,6 +45,8 @@ VIEWS: dict[str, View] = {
     "models": View(models, "models.html", "models", live=True),
     "model": View(model, "model.html", "models"),
     "monitoring": View(monitoring, "monitoring.html", "monitoring", live=True, charts=True),
+    "predictions": View(predictions, "predictions.html", "predictions", live=True),
+    "prediction": View(prediction, "prediction.html", "predictions", live=True),
     "data": View(data, "data.html", "data", live=True),
     "dataset": View(dataset, "dataset.html", "data"),
     "turns": View(turns, "turns.html", "turns", live=True),

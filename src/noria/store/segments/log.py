@@ -23,7 +23,7 @@ from noria.store.segments.rows import predictions_of
 from noria.store.segments.writer import Block, SegmentWriter
 from noria.store.sql.database import Connection, Database
 from noria.store.sql.ledger import cell, sought
-from noria.store.sql.predictions import unlabelled
+from noria.store.sql.predictions import labels_of, unlabelled
 
 __all__ = ["FolderPredictions", "table_folder"]
 
@@ -32,6 +32,8 @@ Numbered = list[tuple[int, Prediction]]
 _LABEL = msgspec.json.Decoder(Label)
 _KEPT_CHUNKS = 32
 _CHECKED_BYTES = 2**16
+_NEAR = 1000
+_FEW = 100
 _LABELLED = """
 SELECT l.sequence, l.body, l.target FROM labels l
 WHERE l.loop = ? AND l.target IS NOT NULL AND l.sequence > ?
@@ -200,6 +202,26 @@ class FolderPredictions:
         """As `predictions`, a shadow's among them."""
         return self._read(loop, after, limit, None, shadows=True)
 
+    def recent(
+        self, loop: str, *, before: int | None = None, key: str | None = None, limit: int = 100
+    ) -> list[tuple[int, Prediction, Label | None]]:
+        """Predictions from the newest back."""
+        self.index()
+        found: list[tuple[int, Prediction]] = []
+        place = 2**63 - 1 if before is None else before
+        with self.database.read() as connection:
+            while len(found) < limit:  # some may be damaged, or older than what is kept
+                wanted = _before(connection, loop, place, key, limit - len(found))
+                if not wanted:
+                    break
+                there: dict[int, Prediction] = {}
+                for run in _runs(wanted):
+                    there |= self._at(connection, loop, run)
+                found += [(sequence, there[sequence]) for sequence in wanted if sequence in there]
+                place = wanted[-1]
+            known = labels_of(connection, loop, [sequence for sequence, _ in found])
+        return [(sequence, one, known.get(sequence)) for sequence, one in found]
+
     def _read(self, loop: str, after: int, limit: int, version: int | None, shadows: bool) -> Numbered:
 
         def work(connection: Connection) -> Numbered:
@@ -272,6 +294,22 @@ class FolderPredictions:
                 self._chunks.popitem(last=False)
             return found
 
+    def _some(
+        self, connection: Connection, loop: str, segment: str, start: int, stop: int, first: int, count: int,
+        wanted: set[int],
+    ) -> dict[int, Prediction]:  # fmt: skip
+        """A few rows of a chunk: the others are not made into predictions, which takes longer than reading them."""
+        found: dict[int, Prediction] = {}
+        try:
+            for sequence, one in placed(connection, self._indexer.segment(segment), start, stop, first, count):
+                here = wanted.intersection(range(sequence, sequence + one.block.rows))
+                if here:
+                    rows = predictions_of(one.block, loop, f"{segment}{one.row:010x}")
+                    found |= {place: rows[place - sequence] for place in here}
+        except OSError as error:
+            raise store_error(error, f"read the segment {segment} of the prediction log") from error
+        return found
+
     def _at(self, connection: Connection, loop: str, sequences: Sequence[int]) -> dict[int, Prediction]:
         """Predictions by sequence; those no longer kept are left out."""
         import bisect
@@ -287,7 +325,9 @@ class FolderPredictions:
         ).fetchall()
         for first, rows, segment, start, stop in chunks:
             here = wanted[bisect.bisect_left(wanted, first) : bisect.bisect_left(wanted, first + rows)]
-            if here:
+            if here and len(here) <= _FEW and (segment, start, stop) not in self._chunks:
+                found |= self._some(connection, loop, segment, start, stop, first, rows, set(here))
+            elif here:
                 listed = self._chunk(connection, loop, segment, start, stop, first, rows)
                 if len(listed) == rows:
                     found |= {sequence: listed[sequence - first][1] for sequence in here}
@@ -419,6 +459,35 @@ class FolderPredictions:
             own.close()
         self._own.clear()
         self.database.close()
+
+
+def _before(connection: Connection, loop: str, place: int, key: str | None, limit: int) -> list[int]:
+    """The sequences just before one, descending, down to the oldest kept; those of a key if there is one."""
+    if key is not None:
+        sql = "SELECT sequence FROM keys WHERE loop = ? AND key = ? AND sequence < ? ORDER BY sequence DESC LIMIT ?"
+        return [row[0] for row in connection.execute(sql, (loop, sought(key), place, limit)).fetchall()]
+    (oldest,) = connection.execute(
+        "SELECT MIN(first) FROM (SELECT MIN(first) AS first FROM chunks WHERE loop = ? "
+        "UNION ALL SELECT MIN(first) FROM files WHERE loop = ?)",
+        (loop, loop),
+    ).fetchone()
+    if oldest is None:
+        return []
+    (following,) = connection.execute("SELECT next FROM counters WHERE loop = ?", (loop,)).fetchone()
+    top = min(place, following)
+    return list(range(top - 1, max(top - 1 - limit, oldest - 1), -1))
+
+
+def _runs(sequences: Sequence[int]) -> Iterator[list[int]]:
+    """Descending sequences, those near each other together: what lies between is read with them."""
+    run: list[int] = []
+    for sequence in sequences:
+        if run and run[-1] - sequence > _NEAR:
+            yield run
+            run = []
+        run.append(sequence)
+    if run:
+        yield run
 
 
 def _block(one: Prediction) -> Block:

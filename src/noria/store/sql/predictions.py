@@ -68,6 +68,20 @@ def unlabelled(connection: Connection, table: str, loop: str, keys: Sequence[str
     return found
 
 
+def labels_of(connection: Connection, loop: str, sequences: Sequence[int]) -> dict[int, Label]:
+    """The newest label of each of these predictions that has one."""
+    found: dict[int, Label] = {}
+    for start in range(0, len(sequences), _TOGETHER):
+        some = sequences[start : start + _TOGETHER]
+        rows = connection.execute(
+            f"SELECT target, body FROM labels WHERE loop = ? AND target IN ({', '.join('?' * len(some))}) "
+            "ORDER BY sequence",
+            [loop, *some],
+        ).fetchall()
+        found |= {target: _LABEL.decode(body) for target, body in rows}
+    return found
+
+
 def _insert(connection: Connection, label: Label, target: int | None) -> None:
     connection.execute(
         "INSERT INTO labels (loop, key, prediction, at, target, body) VALUES (?, ?, ?, ?, ?, ?)",
@@ -200,6 +214,24 @@ class SqlPredictionLog:
     def rows(self, loop: str, *, after: int = 0, limit: int = 10_000) -> list[tuple[int, Prediction]]:
         """As `predictions`, a shadow's among them."""
         return self.predictions(loop, after=after, limit=limit)
+
+    def recent(
+        self, loop: str, *, before: int | None = None, key: str | None = None, limit: int = 100
+    ) -> list[tuple[int, Prediction, Label | None]]:
+        """Predictions from the newest back."""
+        where, values = "loop = ?", list[object]([loop])
+        if before is not None:
+            where += " AND sequence < ?"
+            values.append(before)
+        if key is not None:
+            where += " AND key = ? AND failed = 0"
+            values.append(sought(key))
+        with self._database.read() as connection:
+            rows = connection.execute(
+                f"SELECT sequence, body FROM predictions WHERE {where} ORDER BY sequence DESC LIMIT ?", [*values, limit]
+            ).fetchall()
+            known = labels_of(connection, loop, [sequence for sequence, _ in rows])
+        return [(sequence, _PREDICTION.decode(body), known.get(sequence)) for sequence, body in rows]
 
     def labelled(
         self,

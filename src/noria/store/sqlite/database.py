@@ -62,12 +62,14 @@ class Database:
         path: the file; made if it is not there.
         migrations: name of the sub-package folder holding ``NNNN_name.sql`` files, applied in order.
         busy_s: how long to wait for another process's lock.
+        how: of a file that is only read, ``mode=ro`` or ``immutable=1``, as SQLite's addresses have it.
     """
 
     dialect = "sqlite"
 
-    def __init__(self, path: Path, migrations: str, busy_s: float = _BUSY_SECONDS) -> None:
+    def __init__(self, path: Path, migrations: str, busy_s: float = _BUSY_SECONDS, *, how: str | None = None) -> None:
         self.path = path
+        self._how = how
         self._busy_s = busy_s
         self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
         self._readers: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
@@ -82,14 +84,16 @@ class Database:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self.path,
+            self.path if self._how is None else f"{self.path.resolve().as_uri()}?{self._how}",
             timeout=self._busy_s,
             isolation_level=None,
             check_same_thread=False,
             cached_statements=256,
+            uri=self._how is not None,
         )
         try:
-            self._use_wal(connection)
+            if self._how is None:
+                self._use_wal(connection)
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute("PRAGMA foreign_keys=ON")
         except BaseException:

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from noria.records import AuditEntry
+from noria.records import AuditEntry, Override
 from noria.records.registry import RegisteredModel, RegisteredVersion
 from noria.store.ports import LoopRecord, Reader
 from noria.ui.ask import PAGE, Ask, href
@@ -64,4 +64,6 @@ def subject_href(db: Reader, subject: str) -> str:
             return href("models", name, number)
     if kind == "model" and db.find(RegisteredModel, name=rest):
         return href("models", rest)
+    if kind == "prediction" and (decided := db.find(Override, prediction=rest)):
+        return href("loops", decided.loop, "predictions", rest)
     return href("audit", subject=subject)

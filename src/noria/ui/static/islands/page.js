@@ -26,7 +26,7 @@ button.addEventListener("click", () => {
   document.dispatchEvent(new Event("noria:theme"));
 });
 
-const places = { l: "", r: "/runs", m: "/models", d: "/data", o: "/monitoring", t: "/turns" };
+const places = { l: "", r: "/runs", m: "/models", p: "/predictions", d: "/data", o: "/monitoring", t: "/turns" };
 let waiting = 0;
 document.addEventListener("keydown", (event) => {
   if (event.defaultPrevented || event.target.closest("input:not([type=checkbox]), textarea, select") || event.ctrlKey || event.metaKey || event.altKey) return;
