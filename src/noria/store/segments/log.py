@@ -306,6 +306,8 @@ class FolderPredictions:
                 if here:
                     rows = predictions_of(one.block, loop, f"{segment}{one.row:010x}")
                     found |= {place: rows[place - sequence] for place in here}
+        except FileNotFoundError:
+            raise  # it may have been compacted: see _look
         except OSError as error:
             raise store_error(error, f"read the segment {segment} of the prediction log") from error
         return found
