@@ -27,6 +27,7 @@ class Model:
     """A model whose answer is the value of the field ``a``."""
 
     native = False
+    together = False
 
     def __init__(self, layout: Layout, fault: Exception | None) -> None:
         self.backlog = Backlog("a", 100)

@@ -69,6 +69,13 @@ class Batch:
         return Batch(len(chosen), self.matrix[chosen], columns, keys, self.whole)
 
 
+def stacked(batches: Sequence[Batch]) -> Batch:
+    """One batch of several that are nothing but whole rows of the same matrix."""
+    raw = b"".join([batch.raw or batch.matrix.tobytes() for batch in batches])
+    rows = sum(batch.rows for batch in batches)
+    return Batch(rows, np.ndarray((rows, batches[0].matrix.shape[1]), np.float64, raw), {}, None, True, raw)
+
+
 def problem_error(problems: Sequence[dict[str, object]]) -> RequestError:
     """One error for all that does not fit; its text names the first of it, for clients that show only that."""
     count = f"{len(problems)} values do" if len(problems) > 1 else "A value does"

@@ -60,6 +60,16 @@ class Scores:
         self.only = only
         self.seconds: float | None = None
 
+    def each(self) -> list[Scores]:
+        """Those of every row alone."""
+        if self.shares is None:
+            return [Scores([value], None) for value in self.values]
+        shares = self.shares
+        return [
+            Scores([value], shares[row : row + 1], only)
+            for row, (value, only) in enumerate(zip(self.values, shares.tolist(), strict=True))
+        ]
+
     def part(self, start: int, stop: int) -> Scores:
         """The scores of some rows."""
         found = Scores(self.values[start:stop], None if self.shares is None else self.shares[start:stop])
@@ -131,6 +141,7 @@ class Engine(Protocol):
     """A model that is up."""
 
     native: bool
+    together: bool  # whether a row's scores are the same to the last bit, whatever rows are asked with it
     backlog: Backlog
 
     def run(self, batch: Batch, deadline: float) -> Scores | asyncio.Future[Scores]:
@@ -172,7 +183,7 @@ class ProcessEngine:
         max_waiting: requests that may wait; more are turned away.
     """
 
-    native = False
+    native = together = False
 
     def __init__(self, worker: WorkerProcess, names: tuple[str, ...], max_waiting: int = MAX_WAITING) -> None:
         self.worker = worker

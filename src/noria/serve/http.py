@@ -38,7 +38,7 @@ from noria.errors import (
     RequestError,
     StoreError,
 )
-from noria.records import Signature
+from noria.records import Route, Signature
 from noria.serve import oip, scoring, tables
 from noria.serve.access import Keys, foreign
 from noria.serve.batch import Batch
@@ -112,10 +112,16 @@ class DataPlane:
         self.draining = False
         # One for all large bodies, as each may take gigabytes when it is read.
         self._thread = ThreadPoolExecutor(1, "noria-large")
+        self._waiting = 0  # replies to be made by `settle`
         self.grouping = False  # whoever calls `handle` also calls `settle` before a reply goes out
 
     def settle(self, replies: list[Reply]) -> list[Reply]:
-        """Put on record what replies are about; those of which that cannot be done are refusals from here on."""
+        """Make those that are to be made together, and put on record what all are about.
+
+        What cannot be put on record is a refusal from here on.
+        """
+        if self._waiting:
+            self._ask(replies)
         recorder = self.plane.recorder
         try:
             recorder.flush()
@@ -325,6 +331,8 @@ class DataPlane:
         if header is None and served.layout.plain and len(body) < _LARGE:
             known = oip.quick(body, served.layout)
             if known is not None and known[1].rows <= MAX_ROWS:
+                if request.grouped and version is None and (found := self._together(model, known, request)) is not None:
+                    return found
                 return self._asked(model, version, known[1], request, self._finish(model, known[0]))
         asked: list[tuple[oip.InferRequest, list[tuple[str, bool]]]] = []
 
@@ -342,6 +350,55 @@ class DataPlane:
             return Reply(200, data, b"application/octet-stream", (given,))
 
         return self._answer(model, version, request, read, finish)
+
+    def _together(self, model: str, known: tuple[str | None, Batch], request: Request) -> Reply | None:
+        """A reply to be made by `settle`, with others; None if this request has to be answered alone."""
+        headers = request.headers
+        if known[1].rows > 1 or not self.grouping or self.tracing is not None or b"traceparent" in headers:
+            return None
+        if b"x-request-timeout-ms" in headers:
+            deadline_of(request)  # which may be no number; nothing is late that is answered at once
+        way = self.plane.together(model)
+        if way is None:
+            return None
+        way[1].users += 1
+        self._waiting += 1
+        return _Asked(model, *way, *known, request)
+
+    def _ask(self, replies: list[Reply]) -> None:
+        """Make the replies that are to be made together."""
+        ways: dict[tuple[str, Served], list[int]] = {}
+        for place, reply in enumerate(replies):
+            if isinstance(reply, _Asked):
+                ways.setdefault((reply.model, reply.served), []).append(place)
+        for places in ways.values():
+            asked = [reply for reply in map(replies.__getitem__, places) if isinstance(reply, _Asked)]
+            try:
+                made = self._answered(asked)
+            except NoriaError as error:
+                one = len(asked) == 1
+                made = [self._refuse(asked[0].request, error)] if one else list(map(self._one_by_one, asked))
+            finally:
+                asked[0].served.users -= len(asked)
+                self._waiting -= len(asked)
+            for place, reply in zip(places, made, strict=True):
+                replies[place] = reply
+
+    def _answered(self, asked: list[_Asked]) -> list[Reply]:
+        first = asked[0]
+        batches = [one.batch for one in asked]
+        found = self.plane.answer_together(first.model, first.route, first.served, batches)
+        return [
+            compressed(_finished(answered, self._finish(one.model, one.id)), one.request)
+            for one, answered in zip(asked, found, strict=True)
+        ]
+
+    def _one_by_one(self, asked: _Asked) -> Reply:
+        """Of several one is at fault: which, is found by asking each alone."""
+        try:
+            return self._answered([asked])[0]
+        except Exception as error:  # noqa: BLE001 - as in handle
+            return self._refuse(asked.request, error)
 
     @staticmethod
     def _finish(model: str, request_id: str | None) -> Finish:
@@ -617,6 +674,23 @@ class DataPlane:
             raise UnknownKindError(f"The content type must be {taken}, not '{kind[:80]}'.")
         made = scoring.columns_of_csv if kind == "text/csv" else scoring.batch_of
         return self._answer(model, None, request, lambda: made(body, layout, MAX_ROWS), _scored)
+
+
+class _Asked(Reply):
+    """A reply that is yet to be made, with others: see `DataPlane.settle`."""
+
+    __slots__ = ("batch", "id", "model", "request", "route", "served")
+
+    def __init__(
+        self, model: str, route: Route, served: Served, request_id: str | None, batch: Batch, request: Request
+    ) -> None:
+        super().__init__(200, b"")
+        self.model = model
+        self.route = route
+        self.served = served
+        self.id = request_id
+        self.batch = batch
+        self.request = request
 
 
 def _nothing_at(request: Request) -> NotFound:

@@ -66,14 +66,16 @@ class Metrics:
             found = self._series[key] = Series(loop, route.version, route.role)
         return found
 
-    def answered(self, loop: str, route: Route, classes: Sequence[Any], scores: Scores, seconds: float) -> None:
-        """Count an answered request."""
+    def answered(
+        self, loop: str, route: Route, classes: Sequence[Any], scores: Scores, seconds: float, requests: int = 1
+    ) -> None:
+        """Count an answered request; or several that were answered together, of as many rows each."""
         one, rows = self._of(loop, route), len(scores.values)
-        one.requests += 1
+        one.requests += requests
         one.predictions += rows
-        one.seconds += seconds
-        one.seconds_in[bisect_left(SECONDS, seconds)] += 1
-        one.rows_in[bisect_left(ROWS, rows)] += 1
+        one.seconds += requests * seconds
+        one.seconds_in[bisect_left(SECONDS, seconds)] += requests
+        one.rows_in[bisect_left(ROWS, rows // requests)] += requests
         if classes:
             for value in scores.values if rows < 50 else ():
                 name = str(value)
@@ -97,10 +99,10 @@ class Metrics:
         one.seconds_in[bisect_left(SECONDS, seconds)] += 1
         one.rows_in[bisect_left(ROWS, rows)] += 1
 
-    def lost(self, loop: str, route: Route, classes: Sequence[Any], scores: Scores) -> None:
-        """Count a request as failed that was counted as answered: its answer could not be put on record."""
+    def lost(self, loop: str, route: Route, classes: Sequence[Any], scores: Scores, requests: int = 1) -> None:
+        """Count requests as failed that were counted as answered: their answers could not be put on record."""
         one = self._of(loop, route)
-        one.errors += 1
+        one.errors += requests
         one.predictions -= len(scores.values)
         if classes:
             for value in scores.values:

@@ -661,6 +661,7 @@ class Connection(asyncio.Protocol):
         """Have a request answered, at once or later."""
         front = self._front
         self._answering = True
+        request.grouped = grouped = len(front.connections) > 1
         try:
             reply = front.handle(request)
             if not isinstance(reply, Reply):
@@ -668,7 +669,7 @@ class Connection(asyncio.Protocol):
                 return
         except Exception:  # noqa: BLE001 - the edge: a fault of ours must not reach the client as a trace
             reply = self._fault(request)
-        if len(front.connections) > 1:
+        if grouped:
             front.group(self, request, reply, keep)
         else:
             self._answer(request, front.settled([reply])[0], keep)

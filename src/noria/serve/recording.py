@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Recorder"]
 
 _log = logging.getLogger("noria.serve")
-Lose = Callable[[str, Route, "Served", Scores], None]
+Lose = Callable[[str, Route, "Served", Scores, int], None]
 
 
 class _Group:
@@ -58,7 +58,7 @@ class Recorder:
         self._left: dict[str, list[PredictionWriter]] = {}  # given up, with records that may not be on disk yet
         self._groups: dict[str, _Group] = {}
         self._loops: set[str] = set()  # those of which blocks wait for `flush`
-        self._waiting: list[tuple[str, Route, Served, Scores | None]] = []  # what is in those blocks
+        self._waiting: list[tuple[str, Route, Served, Scores | None, int]] = []  # what is in those blocks
         self.held = Held()  # what waits for it, and was written by it since the last failure
         self.lost = False  # whether any ever was
 
@@ -76,8 +76,9 @@ class Recorder:
         error: str | None = None,
         answered: list[Any] | None = None,
         hold: bool = False,
+        requests: int = 1,
     ) -> str:
-        """Write a batch with its scores (or why there are none); returns the id of its first row.
+        """Write a batch, of one request or more, with its scores or why there are none; the id of its first row.
 
         Raises:
             StoreError: it cannot be written; nothing of it is kept.
@@ -106,7 +107,7 @@ class Recorder:
             raise
         if hold:
             self._loops.add(loop)
-            self._waiting.append((loop, route, served, scores))
+            self._waiting.append((loop, route, served, scores, requests))
         return first
 
     def flush(self) -> None:
@@ -139,9 +140,9 @@ class Recorder:
 
     def _lose(self, error: StoreError) -> None:
         waiting, self._waiting = self._waiting, []
-        for loop, route, served, scores in waiting:
+        for loop, route, served, scores, requests in waiting:
             if scores is not None:
-                self._tell(loop, route, served, scores)
+                self._tell(loop, route, served, scores, requests)
         self.lost = True
         self.held.problem = error
         self.held = Held()

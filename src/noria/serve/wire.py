@@ -28,9 +28,10 @@ class Request:
             none has to have a Content-Length.
         body: its bytes, still compressed if they came so.
         waited: seconds it has waited among many others; infinite if there was no place for it to.
+        grouped: whether its reply goes out with others', once all of them have come.
     """
 
-    __slots__ = ("body", "headers", "method", "path", "query", "waited")
+    __slots__ = ("body", "grouped", "headers", "method", "path", "query", "waited")
 
     def __init__(self, method: str, path: bytes, query: bytes, headers: Mapping[bytes, bytes], body: bytes) -> None:
         self.method = method
@@ -39,6 +40,7 @@ class Request:
         self.headers = headers
         self.body = body
         self.waited = 0.0
+        self.grouped = False
 
     @property
     def parts(self) -> list[str]:
