@@ -235,7 +235,7 @@ class WorkerProcess:
             *self._command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            env=_environment() | {"TMPDIR": temporary},
+            env=environment() | {"TMPDIR": temporary},
             start_new_session=True,  # a Ctrl-C at the terminal is for the server, which drains first
         )
         self._process = process
@@ -284,7 +284,8 @@ def _end(process: asyncio.subprocess.Process) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """What a process may see of ours: one thread for each library, and nothing that could be a credential."""
     passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     return passed | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
 
