@@ -615,3 +615,26 @@ def test_what_is_read_while_it_is_compacted_is_found(
             assert log.counts("churn", AT) == (3, 0, 1)
         else:
             assert [one and one.id for one in log.targets([label])] == [ids[1]]
+
+
+def test_a_label_for_what_is_kept_no_more_waits_and_goes_too(log: FolderPredictions) -> None:
+    writer = log.writer("churn")
+    made = [writer.append(block(seed=seed, role=role)) for seed in range(3) for role in ("champion", "shadow")]
+    compact(log)
+    later = AT + timedelta(days=30)
+    new = [
+        writer.append(block(seed=9, at_us=int(later.timestamp() * 1e6), role=role)) for role in ("champion", "shadow")
+    ]
+    writer.close()
+    compact(log)
+    assert retain(log, before=AT + timedelta(days=1)) == 6
+    labels = [Label("churn", AT, 1, prediction=one) for one in (*made, *new)]
+    assert log.label(labels).matched == 1
+    assert [one.prediction.id for one in log.labelled("churn")] == [new[0]]
+    assert retain(log, before=AT + timedelta(days=1)) == 0
+    with log.database.read() as connection:
+        assert connection.execute("SELECT COUNT(*) FROM labels").fetchone() == (1,)
+        assert connection.execute("SELECT first, rows FROM unlabelled").fetchall() == [(8, 1)]
+    assert retain(log, max_bytes=0) == 2
+    with log.database.read() as connection:
+        assert connection.execute("SELECT COUNT(*) FROM unlabelled").fetchone() == (0,)

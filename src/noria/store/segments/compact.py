@@ -428,6 +428,16 @@ def retain(
                 connection.execute("DELETE FROM keys WHERE loop = ? AND sequence BETWEEN ? AND ?", (loop, first, last))
                 connection.execute("DELETE FROM ids WHERE loop = ? AND sequence BETWEEN ? AND ?", (loop, first, last))
                 connection.execute("DELETE FROM labels WHERE loop = ? AND target BETWEEN ? AND ?", (loop, first, last))
+            for loop in {file[0] for file in chosen}:
+                (oldest,) = connection.execute(
+                    "SELECT MIN(first) FROM (SELECT first FROM files WHERE loop = ? UNION ALL "
+                    "SELECT first FROM chunks WHERE loop = ?) AS kept",
+                    (loop, loop),
+                ).fetchone()
+                connection.execute(
+                    "DELETE FROM unlabelled WHERE loop = ? AND first + rows <= ?",
+                    (loop, 2**63 - 1 if oldest is None else oldest),
+                )
             if before is not None:
                 connection.execute("DELETE FROM labels WHERE target IS NULL AND at < ?", (cell(before),))
 
