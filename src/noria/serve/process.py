@@ -174,11 +174,11 @@ class WorkerProcess:
 
     async def _supervise(self) -> None:
         while not self._stop.is_set():
-            started = time.monotonic()
+            started, begun = time.monotonic(), True
             try:
                 died = await self._run_once()
-            except OSError as error:
-                died = f"its process cannot be started: {error.strerror}"
+            except OSError as error:  # a full disk, say: not the version's fault
+                died, begun = f"its process cannot be started: {error.strerror}", False
             self._fall()
             for answer in self._waiting.values():
                 if not answer.done():
@@ -191,7 +191,7 @@ class WorkerProcess:
             self.restarts += 1
             if self._full:
                 died, self._full = "it held too much memory", False
-            else:
+            elif begun:
                 self._count_crash(died)
             steady = time.monotonic() - started > _STEADY_SECONDS
             self._falls = 0 if steady else self._falls + 1
