@@ -27,6 +27,7 @@ from noria.serve.access import digest_of
 from noria.serve.engine import Overloaded, ProcessEngine, TooLate
 from noria.serve.grpc import GrpcServer
 from noria.serve.listen import ServerThread
+from noria.serve.reading import MAX_BODY_BYTES
 from noria.store import Store
 from noria.store.ports import ApiKey
 
@@ -649,6 +650,14 @@ def test_a_message_over_the_limit_is_refused(steady: Served) -> None:
         city = ("BYTES", "bytes_contents", [b"x" * 100_000] * 2)
         assert wire.refused("ModelInfer", infer(city=city)).code == "RESOURCE_EXHAUSTED"
         assert wire.call("ModelInfer", infer()).outputs
+
+
+def test_a_message_may_be_as_large_as_a_body_over_http(wire: Wire) -> None:
+    request = infer()
+    request.parameters["more"].string_param = "x" * MAX_BODY_BYTES
+    assert wire.refused("ModelInfer", request).code == "RESOURCE_EXHAUSTED"
+    request.parameters["more"].string_param = "x" * (MAX_BODY_BYTES - 1000)
+    assert wire.call("ModelInfer", request).outputs
 
 
 # -- keys

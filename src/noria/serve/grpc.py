@@ -22,7 +22,7 @@ from noria.errors import MissingExtra, ModelError, NoriaError, NotFound, Request
 from noria.serve import oip
 from noria.serve.http import DataPlane
 from noria.serve.plane import Answered
-from noria.serve.reading import MAX_ROWS
+from noria.serve.reading import MAX_BODY_BYTES, MAX_ROWS
 from noria.serve.refusals import refusal
 from noria.serve.wire import Reply, Request
 
@@ -74,21 +74,23 @@ class GrpcServer:
         data: what answers over HTTP.
         host: address to listen on.
         port: port; 0 takes a free one.
-        max_message: largest message, bytes; -1 for any size.
+        max_message: largest message that is taken, bytes; as over HTTP by default.
         shared: whether other processes listen on the same port.
 
     Raises:
         MissingExtra: grpcio is not installed.
     """
 
-    def __init__(self, data: DataPlane, host: str, port: int, *, max_message: int = -1, shared: bool = False) -> None:
+    def __init__(
+        self, data: DataPlane, host: str, port: int, *, max_message: int = MAX_BODY_BYTES, shared: bool = False
+    ) -> None:
         self._grpc, self._message = _libraries()
         self._data = data
         name = f"[{host}]" if ":" in host else host
         self._address = f"{name}:{port}"
         self._options = [
             ("grpc.max_receive_message_length", max_message),
-            ("grpc.max_send_message_length", max_message),
+            ("grpc.max_send_message_length", -1),  # an answer may be larger than what was asked
             ("grpc.so_reuseport", int(shared)),
         ]
         self._server: Any = None
