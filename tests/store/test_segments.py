@@ -22,7 +22,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from noria.errors import NotFound, StoreError
+from noria.errors import NotFound, StoreError, StoreFull
 from noria.store.kinds import Label, Prediction
 from noria.store.segments import compact as compaction
 from noria.store.segments.compact import compact, retain
@@ -435,6 +435,25 @@ def test_what_is_old_is_removed_with_its_labels(log: FolderPredictions) -> None:
     compact(log)
     assert retain(log, max_bytes=0) == 12
     assert log.predictions("churn") == []
+
+
+def test_what_is_old_is_removed_though_the_table_cannot_be_told(
+    log: FolderPredictions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for loop in ("a", "b"):
+        written(log, loop, 3)
+    compact(log)
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(compaction, "commit", full)
+        with pytest.raises(StoreFull):
+            retain(log, max_bytes=0)
+    assert [log.predictions(loop) for loop in ("a", "b")] == [[], []]
+    compact(log)
+    assert [pl.read_delta(str(table_folder(log.folder, loop))).height for loop in ("a", "b")] == [0, 0]
 
 
 def test_a_shadow_takes_no_labels_and_no_place(log: FolderPredictions) -> None:

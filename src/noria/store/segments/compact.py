@@ -395,6 +395,9 @@ def retain(
         before: remove files whose newest prediction is older.
         max_bytes: remove files until the tables hold no more than this.
         dry_run: only count.
+
+    Raises:
+        StoreError: nothing is removed; or it is, and the tables are told next time.
     """
     removed = 0
     with _alone(log.folder) as alone:
@@ -444,7 +447,10 @@ def retain(
         removed = sum(file[2] for file in chosen)
         if (chosen or before is not None) and not dry_run:
             log.database.write(change)
-            for loop in {file[0] for file in chosen}:
-                _publish(log, loop)
-                _sweep(log, loop)
+            try:
+                for loop in {file[0] for file in chosen}:
+                    _publish(log, loop)
+                    _sweep(log, loop)
+            except OSError as error:
+                raise store_error(error, "tell a table of predictions what was removed") from error
     return removed
