@@ -30,7 +30,7 @@ from noria.store.segments.delta import commit
 from noria.store.segments.log import FolderPredictions, table_folder
 from noria.store.segments.reader import Segment
 from noria.store.segments.rows import ids_of
-from noria.store.segments.writer import Block, SegmentWriter
+from noria.store.segments.writer import HEADER, Block, SegmentWriter
 from noria.store.sqlite import open_predictions
 from noria.testing.contracts import PredictionLogContract
 
@@ -190,6 +190,21 @@ def test_predictions_of_a_damaged_layout_are_left_out(log: FolderPredictions) ->
     (path,) = log.segments.iterdir()
     damage(path, list(Segment(path).blocks())[2].start + 20)  # the second version's layout
     assert [made.id for _, made in log.predictions("churn")] == ids[:2]
+
+
+def test_a_segment_of_which_nobody_knows_whose_it_is_is_kept_and_said(
+    log: FolderPredictions, caplog: pytest.LogCaptureFixture
+) -> None:
+    written(log, "churn", 3)
+    (path,) = log.segments.iterdir()
+    damage(path, HEADER.size + 2)
+    ids = written(log, "churn", 2)
+    for _ in range(3):
+        assert [made.id for _, made in log.predictions("churn")] == ids
+        compact(log)
+    assert path.exists()
+    said = f"segment {path.stem} of the prediction log is damaged: whose 3 predictions it holds cannot be read"
+    assert [one.message for one in caplog.records] == [said]
 
 
 def test_files_with_a_gap_between_them_are_not_made_one(log: FolderPredictions) -> None:

@@ -79,6 +79,10 @@ class Indexer:
                     "ON CONFLICT (name) DO UPDATE SET indexed = excluded.indexed",
                     (name, segment.loop, stop),
                 )
+            elif found:
+                rows = sum(one.block.rows for one in found)
+                said = "segment %s of the prediction log is damaged: whose %d predictions it holds cannot be read"
+                _log.error(said, name, rows)
             self._sizes[name] = size
 
     def forget(self) -> None:
