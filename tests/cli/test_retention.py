@@ -147,3 +147,10 @@ def test_gc_removes_what_is_old_though_there_is_no_room_to_compact(
     with pytest.raises(StoreFull):
         collect_garbage(store, "30d", False, Retention("90d", None))
     assert len(left(store)) == 5
+
+
+def test_damaged_segments_that_are_kept_are_nothing_to_compact(store: Path) -> None:
+    compaction = Compaction(str(store), Retention())
+    before = compaction._uncompacted()
+    (store / "predictions" / "segments" / "one.damaged").write_bytes(bytes(100))
+    assert compaction._uncompacted() == before > 0

@@ -172,7 +172,7 @@ def test_a_damaged_block_is_left_out_and_takes_no_other_with_it(
 
 @pytest.mark.parametrize("which", [1, 3])
 def test_of_a_segment_whose_frames_are_damaged_what_cannot_be_read_is_not_thrown_away(
-    log: FolderPredictions, which: int
+    log: FolderPredictions, which: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     ids = written(log, "churn", 5)
     (path,) = log.segments.iterdir()
@@ -181,6 +181,7 @@ def test_of_a_segment_whose_frames_are_damaged_what_cannot_be_read_is_not_thrown
     compact(log)
     assert [made.id for _, made in log.predictions("churn")] == ids[:which]
     assert [found.suffix for found in log.segments.iterdir()] == [".damaged"]
+    assert f"is kept as {path.stem}.damaged" in caplog.text
 
 
 def test_predictions_of_a_damaged_layout_are_left_out(log: FolderPredictions) -> None:

@@ -371,6 +371,7 @@ def _free(log: FolderPredictions, done: Compacted) -> None:
                 continue
             if segment.damaged():  # what can be read of it is in a table; the rest may be of use to somebody
                 segment.path.rename(segment.path.with_suffix(".damaged"))
+                _log.error("segment %s is damaged: what cannot be read of it is kept as %s.damaged", name, name)
             else:
                 segment.path.unlink()
         except FileNotFoundError:
