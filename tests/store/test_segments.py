@@ -428,6 +428,16 @@ def test_small_files_become_one(log: FolderPredictions) -> None:
     assert log.counts("churn", AT)[0] == len(ids)
 
 
+def test_what_is_counted_keeps_nothing_of_files_that_are_gone(log: FolderPredictions) -> None:
+    for turn in range(12):
+        written(log, "churn", 2)
+        compact(log)
+        assert log.counts("churn", AT)[0] == 2 * turn + 2
+    with log.database.read() as connection:
+        (files,) = connection.execute("SELECT COUNT(*) FROM files").fetchone()
+    assert files == len(log._heads) < 12
+
+
 def test_what_is_old_is_removed_with_its_labels(log: FolderPredictions) -> None:
     old = written(log, "churn", 10)
     log.label([Label("churn", AT, 1, key="3-0")])
