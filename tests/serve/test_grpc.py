@@ -22,7 +22,7 @@ from serving import Clock, Served
 
 from noria.errors import NoriaError, RequestError, StoreFull
 from noria.records import ModelVersion
-from noria.serve import DataPlane, Plane, choose
+from noria.serve import DataPlane, Plane, choose, oip
 from noria.serve.access import digest_of
 from noria.serve.engine import Overloaded, ProcessEngine, TooLate
 from noria.serve.grpc import GrpcServer
@@ -629,6 +629,24 @@ def test_a_message_of_20_megabytes_is_answered(wire: Wire, client: Any) -> None:
     )
     assert typed.ByteSize() > 20 * 2**20 * 0.95
     assert list(wire.call("ModelInfer", typed).outputs[0].shape) == [rows]
+
+
+def test_nobody_waits_while_a_large_message_is_read(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def current() -> threading.Thread:
+        return threading.current_thread()
+
+    loops, batch_of = wire.run(current()), oip.batch_of
+    by_loop: list[bool] = []
+
+    def read(*given: Any) -> Any:
+        by_loop.append(threading.current_thread() is loops)
+        return batch_of(*given)
+
+    monkeypatch.setattr(oip, "batch_of", read)
+    small, large = infer(), infer()
+    large.parameters["more"].string_param = "x" * 2**20
+    assert wire.call("ModelInfer", large).outputs[1] == wire.call("ModelInfer", small).outputs[1]
+    assert by_loop == [False, True]
 
 
 def test_an_answer_larger_than_grpcs_usual_limit_is_given(compiled: Served) -> None:
