@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from noria.cli.collecting import collect_garbage
 from noria.cli.compaction import Compaction, Retention
-from noria.errors import NotFound
+from noria.errors import NotFound, StoreFull
 from noria.store import open_store
 from noria.store.kinds import Label
 from noria.store.segments.writer import Block
@@ -134,3 +135,22 @@ def test_what_is_old_is_removed_though_there_is_no_room_to_compact_what_is_new(t
         assert opened.predictions.find(new)[0].id == new
         with pytest.raises(NotFound):
             opened.predictions.find(old)
+
+
+def test_gc_removes_what_is_old_though_there_is_no_room_to_compact(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: object) -> None:
+        raise StoreFull("no space left")
+
+    monkeypatch.setattr("noria.cli.collecting.compact", full)
+    with pytest.raises(StoreFull):
+        collect_garbage(store, "30d", False, Retention("90d", None))
+    assert len(left(store)) == 5
+
+
+def test_damaged_segments_that_are_kept_are_nothing_to_compact(store: Path) -> None:
+    compaction = Compaction(str(store), Retention())
+    before = compaction._uncompacted()
+    (store / "predictions" / "segments" / "one.damaged").write_bytes(bytes(100))
+    assert compaction._uncompacted() == before > 0

@@ -23,6 +23,21 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SECONDS = 30.0  # for what would never end if it were wrong
 
 
+def manifest_of(*fields: Field, key: str | None = None, digest: str = "digest") -> BundleManifest:
+    """A regression of these fields."""
+    features = tuple((field.name, field.dtype) for field in fields if field.required)
+    return BundleManifest(
+        loop="m", run="r", created=NOW, flavor="sklearn", model={}, code={}, entry="", loop_name="loop",
+        signature=Signature(fields, features, "regression", key=key), frame="pandas", profile=Profile(0, ()),
+        reference={}, environment="", params={}, model_digest=digest,
+    )  # fmt: skip
+
+
+def layout_of(*fields: Field) -> Layout:
+    """How requests with these fields are laid out."""
+    return Layout(manifest_of(*fields))
+
+
 class Model:
     """A model whose answer is the value of the field ``a``."""
 
@@ -83,15 +98,8 @@ class House:
 
     def _bundle(self, version: int) -> str:
         names = ("a", "b") if version % 2 else ("b", "a")
-        manifest = BundleManifest(
-            loop="m", run="r", created=NOW, flavor="sklearn", model={}, code={}, entry="", loop_name="loop",
-            signature=Signature(
-                (Field("id", "Int64", False), *(Field(name, "Float64") for name in names)),
-                tuple((name, "Float64") for name in names), "regression", key="id",
-            ),
-            frame="pandas", profile=Profile(0, ()), reference={}, environment="", params={"version": version},
-            model_digest=f"digest-{version}",
-        )  # fmt: skip
+        fields = Field("id", "Int64", False), *(Field(name, "Float64") for name in names)
+        manifest = manifest_of(*fields, key="id", digest=f"digest-{version}")
         return self.store.blobs.put(msgspec.json.encode(manifest))
 
     def batch(self, rows: int = 1, name: str = "m") -> Batch:

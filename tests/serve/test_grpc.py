@@ -22,11 +22,12 @@ from serving import Clock, Served
 
 from noria.errors import NoriaError, RequestError, StoreFull
 from noria.records import ModelVersion
-from noria.serve import DataPlane, Plane, choose
+from noria.serve import DataPlane, Plane, choose, oip
 from noria.serve.access import digest_of
 from noria.serve.engine import Overloaded, ProcessEngine, TooLate
 from noria.serve.grpc import GrpcServer
 from noria.serve.listen import ServerThread
+from noria.serve.reading import MAX_BODY_BYTES
 from noria.store import Store
 from noria.store.ports import ApiKey
 
@@ -630,6 +631,24 @@ def test_a_message_of_20_megabytes_is_answered(wire: Wire, client: Any) -> None:
     assert list(wire.call("ModelInfer", typed).outputs[0].shape) == [rows]
 
 
+def test_nobody_waits_while_a_large_message_is_read(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def current() -> threading.Thread:
+        return threading.current_thread()
+
+    loops, batch_of = wire.run(current()), oip.batch_of
+    by_loop: list[bool] = []
+
+    def read(*given: Any) -> Any:
+        by_loop.append(threading.current_thread() is loops)
+        return batch_of(*given)
+
+    monkeypatch.setattr(oip, "batch_of", read)
+    small, large = infer(), infer()
+    large.parameters["more"].string_param = "x" * 2**20
+    assert wire.call("ModelInfer", large).outputs[1] == wire.call("ModelInfer", small).outputs[1]
+    assert by_loop == [False, True]
+
+
 def test_an_answer_larger_than_grpcs_usual_limit_is_given(compiled: Served) -> None:
     rows = 120_000
     matrix = np.tile([0.25, 3.0, 0.5], (rows, 1))
@@ -649,6 +668,14 @@ def test_a_message_over_the_limit_is_refused(steady: Served) -> None:
         city = ("BYTES", "bytes_contents", [b"x" * 100_000] * 2)
         assert wire.refused("ModelInfer", infer(city=city)).code == "RESOURCE_EXHAUSTED"
         assert wire.call("ModelInfer", infer()).outputs
+
+
+def test_a_message_may_be_as_large_as_a_body_over_http(wire: Wire) -> None:
+    request = infer()
+    request.parameters["more"].string_param = "x" * MAX_BODY_BYTES
+    assert wire.refused("ModelInfer", request).code == "RESOURCE_EXHAUSTED"
+    request.parameters["more"].string_param = "x" * (MAX_BODY_BYTES - 1000)
+    assert wire.call("ModelInfer", request).outputs
 
 
 # -- keys

@@ -30,3 +30,49 @@ def test_a_process_that_does_not_read_a_large_request_is_replaced() -> None:
             await process.stop()
 
     asyncio.run(ask())
+
+
+ANSWERING = """
+import sys
+from noria.loop.worker import _send
+from noria.serve.process import HEADER
+_send(sys.stdout.buffer, 0, {"ready": True})
+while head := sys.stdin.buffer.read(HEADER.size):
+    size, number = HEADER.unpack(head)
+    if sys.stdin.buffer.read(size) == b"die":
+        sys.exit(3)
+    _send(sys.stdout.buffer, number, {})
+"""
+
+
+def test_a_version_is_not_blamed_for_a_machine_that_can_start_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    blamed: list[str] = []
+    tried: list[int] = []
+
+    def full(**_: object) -> None:
+        tried.append(1)
+        raise OSError(28, "No space left on device")
+
+    async def ask() -> None:
+        process = WorkerProcess([sys.executable, "-c", ANSWERING], "full/1", crashing=blamed.append)
+        await process.start()
+        try:
+            with monkeypatch.context() as patch:
+                patch.setattr("tempfile.TemporaryDirectory", full)
+                patch.setattr("noria.serve.process._STEADY_SECONDS", -1.0)  # it is tried again at once
+                with pytest.raises(ModelError, match="stopped"):
+                    await process.ask(b"die")
+                async with asyncio.timeout(60):
+                    while len(tried) < 8:
+                        await asyncio.sleep(0.01)
+            await process.ask(b"live")
+            assert blamed == []
+            for _ in range(4):
+                with pytest.raises(ModelError, match="stopped"):
+                    await process.ask(b"die")
+                await process.ask(b"live")
+            assert [one.startswith("its process ended with status 3, 5 times") for one in blamed] == [True]
+        finally:
+            await process.stop()
+
+    asyncio.run(ask())

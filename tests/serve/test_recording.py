@@ -129,3 +129,23 @@ def test_a_disk_that_failed_is_not_asked_again(store: Store, monkeypatch: pytest
         await keeping.recorder.close()
 
     asyncio.run(work())
+
+
+def test_what_is_held_when_a_recorder_is_closed_is_written(store: Store) -> None:
+    house = House(store)
+    house.deploy("m", (1, "champion", 100))
+
+    async def work() -> None:
+        threads = ThreadPoolExecutor(1)
+        recorder = Recorder(store, "os", threads)
+        route = house.deployments["m"].routes[0]
+        served = await house._brought_up(route.bundle, "m", 1)
+        batch = served.layout.from_matrix(np.ones((1, 2)))
+        held = recorder.held
+        made = recorder.keep("m", datetime.now(UTC), batch, route, served, Scores([1.0], None), 1, None, hold=True)
+        await recorder.close()
+        recorder.flush()  # what an answer that goes out now is preceded by
+        assert held.problem is None
+        assert store.predictions.find(made)[0].value == 1.0
+
+    asyncio.run(work())

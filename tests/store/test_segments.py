@@ -22,7 +22,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from noria.errors import NotFound, StoreError
+from noria.errors import NotFound, StoreError, StoreFull
 from noria.store.kinds import Label, Prediction
 from noria.store.segments import compact as compaction
 from noria.store.segments.compact import compact, retain
@@ -30,7 +30,7 @@ from noria.store.segments.delta import commit
 from noria.store.segments.log import FolderPredictions, table_folder
 from noria.store.segments.reader import Segment
 from noria.store.segments.rows import ids_of
-from noria.store.segments.writer import Block, SegmentWriter
+from noria.store.segments.writer import HEADER, Block, SegmentWriter
 from noria.store.sqlite import open_predictions
 from noria.testing.contracts import PredictionLogContract
 
@@ -173,7 +173,7 @@ def test_a_damaged_block_is_left_out_and_takes_no_other_with_it(
 
 @pytest.mark.parametrize("which", [1, 3])
 def test_of_a_segment_whose_frames_are_damaged_what_cannot_be_read_is_not_thrown_away(
-    log: FolderPredictions, which: int
+    log: FolderPredictions, which: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     ids = written(log, "churn", 5)
     (path,) = log.segments.iterdir()
@@ -182,6 +182,7 @@ def test_of_a_segment_whose_frames_are_damaged_what_cannot_be_read_is_not_thrown
     compact(log)
     assert [made.id for _, made in log.predictions("churn")] == ids[:which]
     assert [found.suffix for found in log.segments.iterdir()] == [".damaged"]
+    assert f"is kept as {path.stem}.damaged" in caplog.text
 
 
 def test_predictions_of_a_damaged_layout_are_left_out(log: FolderPredictions) -> None:
@@ -191,6 +192,21 @@ def test_predictions_of_a_damaged_layout_are_left_out(log: FolderPredictions) ->
     (path,) = log.segments.iterdir()
     damage(path, list(Segment(path).blocks())[2].start + 20)  # the second version's layout
     assert [made.id for _, made in log.predictions("churn")] == ids[:2]
+
+
+def test_a_segment_of_which_nobody_knows_whose_it_is_is_kept_and_said(
+    log: FolderPredictions, caplog: pytest.LogCaptureFixture
+) -> None:
+    written(log, "churn", 3)
+    (path,) = log.segments.iterdir()
+    damage(path, HEADER.size + 2)
+    ids = written(log, "churn", 2)
+    for _ in range(3):
+        assert [made.id for _, made in log.predictions("churn")] == ids
+        compact(log)
+    assert path.exists()
+    said = f"segment {path.stem} of the prediction log is damaged: whose 3 predictions it holds cannot be read"
+    assert [one.message for one in caplog.records] == [said]
 
 
 def test_files_with_a_gap_between_them_are_not_made_one(log: FolderPredictions) -> None:
@@ -414,6 +430,16 @@ def test_small_files_become_one(log: FolderPredictions) -> None:
     assert log.counts("churn", AT)[0] == len(ids)
 
 
+def test_what_is_counted_keeps_nothing_of_files_that_are_gone(log: FolderPredictions) -> None:
+    for turn in range(12):
+        written(log, "churn", 2)
+        compact(log)
+        assert log.counts("churn", AT)[0] == 2 * turn + 2
+    with log.database.read() as connection:
+        (files,) = connection.execute("SELECT COUNT(*) FROM files").fetchone()
+    assert files == len(log._heads) < 12
+
+
 def test_what_is_old_is_removed_with_its_labels(log: FolderPredictions) -> None:
     old = written(log, "churn", 10)
     log.label([Label("churn", AT, 1, key="3-0")])
@@ -438,6 +464,25 @@ def test_what_is_old_is_removed_with_its_labels(log: FolderPredictions) -> None:
     compact(log)
     assert retain(log, max_bytes=0) == 12
     assert log.predictions("churn") == []
+
+
+def test_what_is_old_is_removed_though_the_table_cannot_be_told(
+    log: FolderPredictions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for loop in ("a", "b"):
+        written(log, loop, 3)
+    compact(log)
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(compaction, "commit", full)
+        with pytest.raises(StoreFull):
+            retain(log, max_bytes=0)
+    assert [log.predictions(loop) for loop in ("a", "b")] == [[], []]
+    compact(log)
+    assert [pl.read_delta(str(table_folder(log.folder, loop))).height for loop in ("a", "b")] == [0, 0]
 
 
 def test_a_shadow_takes_no_labels_and_no_place(log: FolderPredictions) -> None:
@@ -618,3 +663,26 @@ def test_what_is_read_while_it_is_compacted_is_found(
             assert log.counts("churn", AT) == (3, 0, 1)
         else:
             assert [one and one.id for one in log.targets([label])] == [ids[1]]
+
+
+def test_a_label_for_what_is_kept_no_more_waits_and_goes_too(log: FolderPredictions) -> None:
+    writer = log.writer("churn")
+    made = [writer.append(block(seed=seed, role=role)) for seed in range(3) for role in ("champion", "shadow")]
+    compact(log)
+    later = AT + timedelta(days=30)
+    new = [
+        writer.append(block(seed=9, at_us=int(later.timestamp() * 1e6), role=role)) for role in ("champion", "shadow")
+    ]
+    writer.close()
+    compact(log)
+    assert retain(log, before=AT + timedelta(days=1)) == 6
+    labels = [Label("churn", AT, 1, prediction=one) for one in (*made, *new)]
+    assert log.label(labels).matched == 1
+    assert [one.prediction.id for one in log.labelled("churn")] == [new[0]]
+    assert retain(log, before=AT + timedelta(days=1)) == 0
+    with log.database.read() as connection:
+        assert connection.execute("SELECT COUNT(*) FROM labels").fetchone() == (1,)
+        assert connection.execute("SELECT first, rows FROM unlabelled").fetchall() == [(8, 1)]
+    assert retain(log, max_bytes=0) == 2
+    with log.database.read() as connection:
+        assert connection.execute("SELECT COUNT(*) FROM unlabelled").fetchone() == (0,)

@@ -27,9 +27,11 @@ def collect_garbage(store: Path | None, older_than: str, dry_run: bool, keep: Re
     try:
         found = collect(kept, SystemClock().now(), parse_duration(older_than), dry_run=dry_run)
         if any(keep) and isinstance(kept.predictions, FolderPredictions):
-            if not dry_run:
-                compact(kept.predictions)
-            predictions = remove_old(kept.predictions, keep, dry_run=dry_run)
+            try:
+                if not dry_run:
+                    compact(kept.predictions)
+            finally:  # on a full disk above all
+                predictions = remove_old(kept.predictions, keep, dry_run=dry_run)
     finally:
         kept.close()
     console.print(

@@ -63,7 +63,7 @@ class Compaction:
     def _uncompacted(self) -> int:
         try:
             with os.scandir(os.path.join(self._store, "predictions", "segments")) as found:  # noqa: PTH118
-                return sum(entry.stat().st_size for entry in found)
+                return sum(entry.stat().st_size for entry in found if entry.name.endswith(".log"))
         except OSError:
             return 0
 

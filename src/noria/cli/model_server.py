@@ -10,6 +10,7 @@ import json
 import logging
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,8 @@ def main(given: str, fd: int) -> int:
 async def _publish(data: DataPlane, control: Control) -> None:
     while True:
         await asyncio.sleep(1)
-        control.publish(data.snapshot())
+        with suppress(OSError):  # a full disk, say: the next second will do
+            control.publish(data.snapshot())
 
 
 def _say(settings: Mapping[str, Any], data: DataPlane) -> None:

@@ -72,8 +72,8 @@ class Control:
         """Write this process's counts for the others, if they have changed."""
         data = msgspec.json.encode(snapshot)
         if data != self._written:
-            self._written = data
             self._replace(self._counts, data)
+            self._written = data
 
     def others(self) -> Iterator[Snapshot]:
         """The other processes' counts, a second old at most; a process that ended left what it counted."""

@@ -20,9 +20,10 @@ import orjson
 
 from noria.errors import MissingExtra, ModelError, NoriaError, NotFound, RequestError
 from noria.serve import oip
+from noria.serve.batch import Batch
 from noria.serve.http import DataPlane
-from noria.serve.plane import Answered
-from noria.serve.reading import MAX_ROWS
+from noria.serve.plane import Answered, laid_out
+from noria.serve.reading import MAX_BODY_BYTES, MAX_ROWS
 from noria.serve.refusals import refusal
 from noria.serve.wire import Reply, Request
 
@@ -51,6 +52,7 @@ _RESTLESS_SECONDS = 1.0
 _LOOK_SECONDS = 0.25
 _LONGEST_TEXT = 4000  # bytes as sent: clients refuse a reply whose trailers are over 8 KB
 _NAMED = 10
+_LARGE = 2**20  # bytes of a message, as of a body over HTTP
 _ACCESS = (b"authorization", b"x-api-key")
 
 
@@ -74,21 +76,23 @@ class GrpcServer:
         data: what answers over HTTP.
         host: address to listen on.
         port: port; 0 takes a free one.
-        max_message: largest message, bytes; -1 for any size.
+        max_message: largest message that is taken, bytes; as over HTTP by default.
         shared: whether other processes listen on the same port.
 
     Raises:
         MissingExtra: grpcio is not installed.
     """
 
-    def __init__(self, data: DataPlane, host: str, port: int, *, max_message: int = -1, shared: bool = False) -> None:
+    def __init__(
+        self, data: DataPlane, host: str, port: int, *, max_message: int = MAX_BODY_BYTES, shared: bool = False
+    ) -> None:
         self._grpc, self._message = _libraries()
         self._data = data
         name = f"[{host}]" if ":" in host else host
         self._address = f"{name}:{port}"
         self._options = [
             ("grpc.max_receive_message_length", max_message),
-            ("grpc.max_send_message_length", max_message),
+            ("grpc.max_send_message_length", -1),  # an answer may be larger than what was asked
             ("grpc.so_reuseport", int(shared)),
         ]
         self._server: Any = None
@@ -312,23 +316,26 @@ class GrpcServer:
         deadline = time.monotonic() + min(left, 3600.0) if left is not None else None
         served.engine.backlog.check(deadline)
         raw = bool(request.raw_input_contents)
-        found = oip.InferRequest(
-            request.id or None,
-            self._tensors(request),
-            _wanted(request),
-            raw,
-        )
-        signature = served.manifest.signature
-        wanted = oip.outputs_of(found, signature)
-        batch = oip.batch_of(found, served.layout, MAX_ROWS)
-        name, tracing = request.model_name, self._data.tracing
+        signature, name, tracing = served.manifest.signature, request.model_name, self._data.tracing
+
+        def read() -> tuple[list[tuple[str, bool]], Batch]:
+            found = oip.InferRequest(request.id or None, self._tensors(request), _wanted(request), raw)
+            return oip.outputs_of(found, signature), oip.batch_of(found, served.layout, MAX_ROWS)
+
+        large = request.ByteSize() >= _LARGE
+        if large:  # as over HTTP: nobody else is to wait for it
+            wanted, batch = await asyncio.to_thread(read)
+            batch = laid_out(batch, self._data.plane.served(name, version)[1], served)
+        else:
+            wanted, batch = read()
         if tracing is not None:
             asked: Any = self._data.traced(tracing, name, version, batch, headers, deadline)
         else:
             trace = self._data.trace(headers)
             asked = self._data.plane.predict(name, batch, version=version, trace=trace, deadline=deadline)
         answered = asked if isinstance(asked, Answered) else await asked
-        return self._response(request, answered, signature, [name for name, _ in wanted], raw)
+        given = (request, answered, signature, [name for name, _ in wanted], raw)
+        return await asyncio.to_thread(self._response, *given) if large else self._response(*given)
 
     def _tensors(self, request: Any) -> list[oip.Tensor]:
         raw = request.raw_input_contents

@@ -174,11 +174,11 @@ class WorkerProcess:
 
     async def _supervise(self) -> None:
         while not self._stop.is_set():
-            started = time.monotonic()
+            started, begun = time.monotonic(), True
             try:
                 died = await self._run_once()
-            except OSError as error:
-                died = f"its process cannot be started: {error.strerror}"
+            except OSError as error:  # a full disk, say: not the version's fault
+                died, begun = f"its process cannot be started: {error.strerror}", False
             self._fall()
             for answer in self._waiting.values():
                 if not answer.done():
@@ -191,7 +191,7 @@ class WorkerProcess:
             self.restarts += 1
             if self._full:
                 died, self._full = "it held too much memory", False
-            else:
+            elif begun:
                 self._count_crash(died)
             steady = time.monotonic() - started > _STEADY_SECONDS
             self._falls = 0 if steady else self._falls + 1
@@ -235,7 +235,7 @@ class WorkerProcess:
             *self._command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            env=_environment() | {"TMPDIR": temporary},
+            env=environment() | {"TMPDIR": temporary},
             start_new_session=True,  # a Ctrl-C at the terminal is for the server, which drains first
         )
         self._process = process
@@ -284,7 +284,8 @@ def _end(process: asyncio.subprocess.Process) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """What a process may see of ours: one thread for each library, and nothing that could be a credential."""
     passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     return passed | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
 

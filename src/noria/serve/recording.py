@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -194,7 +195,9 @@ class Recorder:
             group.running = False
 
     async def close(self) -> None:
-        """Close every writer."""
+        """Close every writer. An answer may be on its way yet: what it is about is written, or refused by `Held`."""
+        with suppress(StoreError):
+            self.flush()
         for loop in {*self._writers, *self._left} if self.level == "disk" else ():
             try:
                 await self.sync(loop)

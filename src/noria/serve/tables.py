@@ -1,6 +1,7 @@
 """Batches as files: Arrow IPC, Parquet and newline-delimited JSON, in and out.
 
-Polars reads and writes the first two; it is imported when the first such request comes, and in a thread.
+Polars reads and writes the first two; it is imported when the first such request comes, and in a thread. It reads in a
+process of its own: see `noria.serve.table_process`.
 """
 
 from __future__ import annotations
@@ -18,16 +19,19 @@ from noria.serve.batch import Batch, Column, Layout
 from noria.serve.oip import ids, merged
 from noria.serve.plane import Answered
 from noria.serve.reading import json_of
+from noria.serve.refusals import TooLargeError
+from noria.serve.table_process import Columns, TableProcess
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["ARROW", "NDJSON", "PARQUET", "from_lines", "from_table", "to_lines", "to_table"]
+__all__ = ["ARROW", "NDJSON", "PARQUET", "columns_of", "from_lines", "from_table", "to_lines", "to_table"]
 
 ARROW = "application/vnd.apache.arrow.stream"
 ARROW_FILE = "application/vnd.apache.arrow.file"
 PARQUET = "application/vnd.apache.parquet"
 NDJSON = "application/x-ndjson"
+_PROCESS = TableProcess()
 
 
 def from_lines(body: bytes, layout: Layout, most: int) -> Batch:
@@ -65,18 +69,53 @@ def from_table(body: bytes, kind: str, layout: Layout, most: int) -> Batch:
 
     Raises:
         RequestError: it cannot be read, or does not fit.
+        ModelError: there is no process to read it.
+    """
+    return layout.from_columns(*_PROCESS.read(body, kind, most, list(layout.fields)))
+
+
+def columns_of(body: bytes, kind: str, most: int, names: frozenset[str], most_bytes: int) -> Columns:
+    """The columns of an Arrow stream or file, or of a Parquet file; those not among ``names`` without their values.
+
+    Raises:
+        RequestError: it cannot be read.
+        TooLargeError: the columns take more than ``most_bytes``.
     """
     import polars as pl
 
     source = io.BytesIO(body)
     with _read("The body cannot be read as " + ("Parquet" if kind == PARQUET else "Arrow")):
         if kind == PARQUET:
-            _check_rows(pl.scan_parquet(source).select(pl.len()).collect().item(), most)
-            frame = pl.read_parquet(io.BytesIO(body))
+            rows = pl.scan_parquet(source).select(pl.len()).collect().item()
+            _check_rows(rows, most)
+            there = list(pl.read_parquet_schema(io.BytesIO(body)))
+            frame = pl.read_parquet(io.BytesIO(body), columns=[name for name in there if name in names])
         else:
             frame = pl.read_ipc(source) if body[:6] == b"ARROW1" else pl.read_ipc_stream(source)
-    _check_rows(frame.height, most)
-    return layout.from_columns({name: column(frame[name]) for name in frame.columns}, frame.height)
+            rows, there = frame.height, frame.columns
+            _check_rows(rows, most)
+    found: dict[str, Column] = {name: [] for name in there}
+    for name in names & found.keys():
+        most_bytes -= _size(frame[name])
+        if most_bytes < 0:
+            raise TooLargeError("The columns of the body unpack to too much; send smaller batches.")
+        found[name] = column(frame[name])
+    return found, rows
+
+
+def _size(values: pl.Series) -> int:
+    """Bytes that a column's values take one by one: a text that is there once may stand in every row."""
+    import polars as pl
+
+    size = 8 * len(values)
+    if values.dtype == pl.String:
+        size += int(values.str.len_bytes().sum())
+    elif values.dtype == pl.Binary:
+        size += int(values.bin.size().sum())
+    elif values.dtype in (pl.Categorical, pl.Enum):
+        texts = values.drop_nulls().value_counts(name="rows")
+        size += int((texts[values.name].cast(pl.String).str.len_bytes().cast(pl.Int64) * texts["rows"]).sum())
+    return size
 
 
 @contextmanager
@@ -86,8 +125,10 @@ def _read(problem: str) -> Iterator[None]:
         yield
     except (RequestError, KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # noqa: BLE001 - a panic of Polars' is no Exception
-        raise RequestError(f"{problem}: {str(error)[:200].rstrip('.')}.") from None
+    except BaseException as error:  # noqa: BLE001 - a panic of Polars' is no Exception; its words say nothing to others
+        said = "it is damaged, names a column twice, or holds values of a kind that no field has"
+        said = str(error)[:200].rstrip(".") if isinstance(error, Exception) else said
+        raise RequestError(f"{problem}: {said}.") from None
 
 
 def _check_rows(rows: int, most: int) -> None:

@@ -371,6 +371,7 @@ def _free(log: FolderPredictions, done: Compacted) -> None:
                 continue
             if segment.damaged():  # what can be read of it is in a table; the rest may be of use to somebody
                 segment.path.rename(segment.path.with_suffix(".damaged"))
+                _log.error("segment %s is damaged: what cannot be read of it is kept as %s.damaged", name, name)
             else:
                 segment.path.unlink()
         except FileNotFoundError:
@@ -395,6 +396,9 @@ def retain(
         before: remove files whose newest prediction is older.
         max_bytes: remove files until the tables hold no more than this.
         dry_run: only count.
+
+    Raises:
+        StoreError: nothing is removed; or it is, and the tables are told next time.
     """
     removed = 0
     with _alone(log.folder) as alone:
@@ -428,13 +432,26 @@ def retain(
                 connection.execute("DELETE FROM keys WHERE loop = ? AND sequence BETWEEN ? AND ?", (loop, first, last))
                 connection.execute("DELETE FROM ids WHERE loop = ? AND sequence BETWEEN ? AND ?", (loop, first, last))
                 connection.execute("DELETE FROM labels WHERE loop = ? AND target BETWEEN ? AND ?", (loop, first, last))
+            for loop in {file[0] for file in chosen}:
+                (oldest,) = connection.execute(
+                    "SELECT MIN(first) FROM (SELECT first FROM files WHERE loop = ? UNION ALL "
+                    "SELECT first FROM chunks WHERE loop = ?) AS kept",
+                    (loop, loop),
+                ).fetchone()
+                connection.execute(
+                    "DELETE FROM unlabelled WHERE loop = ? AND first + rows <= ?",
+                    (loop, 2**63 - 1 if oldest is None else oldest),
+                )
             if before is not None:
                 connection.execute("DELETE FROM labels WHERE target IS NULL AND at < ?", (cell(before),))
 
         removed = sum(file[2] for file in chosen)
         if (chosen or before is not None) and not dry_run:
             log.database.write(change)
-            for loop in {file[0] for file in chosen}:
-                _publish(log, loop)
-                _sweep(log, loop)
+            try:
+                for loop in {file[0] for file in chosen}:
+                    _publish(log, loop)
+                    _sweep(log, loop)
+            except OSError as error:
+                raise store_error(error, "tell a table of predictions what was removed") from error
     return removed

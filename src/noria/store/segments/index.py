@@ -79,6 +79,10 @@ class Indexer:
                     "ON CONFLICT (name) DO UPDATE SET indexed = excluded.indexed",
                     (name, segment.loop, stop),
                 )
+            elif found:
+                rows = sum(one.block.rows for one in found)
+                said = "segment %s of the prediction log is damaged: whose %d predictions it holds cannot be read"
+                _log.error(said, name, rows)
             self._sizes[name] = size
 
     def forget(self) -> None:
@@ -265,12 +269,22 @@ def target_of(connection: Connection, label: Label) -> int | None:
         found: int | None = connection.execute(sql, (label.loop, label.key or "")).fetchone()[0]
         return found
     known = sequence_of(connection, label.prediction)
-    if known is None or known[0] != label.loop:
+    if known is None or known[0] != label.loop or not _kept(connection, *known):
         return None
     row = connection.execute(
         "SELECT first, rows FROM unlabelled WHERE loop = ? AND first <= ? ORDER BY first DESC LIMIT 1", known
     ).fetchone()
     return None if row and known[1] < row[0] + row[1] else known[1]
+
+
+def _kept(connection: Connection, loop: str, sequence: int) -> bool:
+    """Whether a prediction is still there: not too old, nor damaged."""
+    for table in ("files", "chunks"):
+        sql = f"SELECT first + rows FROM {table} WHERE loop = ? AND first <= ? ORDER BY first DESC LIMIT 1"
+        row = connection.execute(sql, (loop, sequence)).fetchone()
+        if row and sequence < row[0]:
+            return True
+    return False
 
 
 def insert_label(connection: Connection, label: Label, target: int | None) -> None:

@@ -422,12 +422,16 @@ class FolderPredictions:
         """Sequence, time, version, failure and shadow of every row, as arrays, piece by piece."""
         import numpy as np
 
-        for (name,) in connection.execute(
-            "SELECT name FROM files WHERE loop = ? AND latest >= ? ORDER BY first", (loop, moment)
-        ).fetchall():
-            if (loop, name) not in self._heads:
-                self._heads[loop, name] = self._file_head(loop, name)
-            yield self._heads[loop, name]
+        files = connection.execute("SELECT name, latest FROM files WHERE loop = ? ORDER BY first", (loop,)).fetchall()
+        for gone in {key for key in tuple(self._heads) if key[0] == loop} - {(loop, name) for name, _ in files}:
+            self._heads.pop(gone, None)
+        for name, latest in files:
+            if latest < moment:
+                continue
+            head = self._heads.get((loop, name))
+            if head is None:
+                head = self._heads[loop, name] = self._file_head(loop, name)
+            yield head
         for first, count, segment, start, stop in connection.execute(
             "SELECT first, rows, segment, start, stop FROM chunks WHERE loop = ? AND latest >= ? ORDER BY first",
             (loop, moment),
