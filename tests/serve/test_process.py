@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
+from typing import cast
 
+import numpy as np
 import pytest
 
 from noria.errors import ModelError
+from noria.serve.batch import Batch
+from noria.serve.engine import ProcessEngine
 from noria.serve.process import WorkerProcess
 
 DEAF = """
@@ -34,6 +39,7 @@ def test_a_process_that_does_not_read_a_large_request_is_replaced() -> None:
 
 ANSWERING = """
 import sys
+from typing import cast
 from noria.loop.worker import _send
 from noria.serve.process import HEADER
 _send(sys.stdout.buffer, 0, {"ready": True})
@@ -76,3 +82,33 @@ def test_a_version_is_not_blamed_for_a_machine_that_can_start_no_process(monkeyp
             await process.stop()
 
     asyncio.run(ask())
+
+
+def test_a_stop_between_two_requests_that_are_asked_again_leaves_none_waiting() -> None:
+    """What failed together is asked one by one: who has not been asked when the model is stopped is told."""
+
+    class Stuck:
+        name = "stuck/1"
+        asked = 0
+
+        async def ask(self, _: bytes) -> bytes:
+            self.asked += 1
+            if self.asked == 1:
+                raise ModelError("It failed.")
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        async def stop(self) -> None:
+            pass
+
+    async def work() -> None:
+        engine = ProcessEngine(cast(WorkerProcess, Stuck()), ("a",))
+        engine.patience = 0.05
+        asked = [engine.run(Batch(1, np.zeros((1, 1)), {}, None), math.inf) for _ in range(3)]
+        await asyncio.sleep(0.01)
+        await engine.stop()
+        found = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 30)
+        assert [str(error) for error in found] == ["Model stuck/1 was stopped."] * 3
+        assert engine.backlog.requests == 0
+
+    asyncio.run(work())

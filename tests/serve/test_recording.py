@@ -137,7 +137,7 @@ def test_what_is_held_when_a_recorder_is_closed_is_written(store: Store) -> None
 
     async def work() -> None:
         threads = ThreadPoolExecutor(1)
-        recorder = Recorder(store, "os", threads)
+        recorder = Recorder(store, "os", threads, lambda *_: None)
         route = house.deployments["m"].routes[0]
         served = await house._brought_up(route.bundle, "m", 1)
         batch = served.layout.from_matrix(np.ones((1, 2)))

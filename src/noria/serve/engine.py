@@ -241,8 +241,13 @@ class ProcessEngine:
             if len(taken) == 1:
                 self._fail(taken, error)
                 return
-            for one in taken:
-                await self._serve([one])
+            left = deque(taken)
+            try:
+                while left:
+                    await self._serve([left.popleft()])
+            finally:
+                if left:  # cancelled between two of them
+                    self._fail(list(left), ModelError(f"Model {self.worker.name} was stopped."))
             return
         except BaseException:
             self._fail(taken, ModelError(f"Model {self.worker.name} was stopped."))
