@@ -141,7 +141,7 @@ class Engine(Protocol):
     """A model that is up."""
 
     native: bool
-    together: bool  # whether a row's scores are the same to the last bit, whatever rows are asked with it
+    together: bool  # whether a row's scores are the same, but for the last bits, whatever rows are asked with it
     backlog: Backlog
 
     def run(self, batch: Batch, deadline: float) -> Scores | asyncio.Future[Scores]:
