@@ -43,6 +43,7 @@ _PIECES = 1024
 _DIFFERING = 64  # heads of one connection, after which none is expected to come again
 _LINGER_SECONDS = 5.0
 _TOGETHER = 128  # replies that go out together: what was touched to make them is still in the caches
+_MANY = 5
 _TURN_SECONDS = (0.1, 0.01)  # how long a turn may last with quick requests alone, and with others
 _QUICK_SECONDS = 0.0001
 _ACCEPTED = 128  # connections, in one turn
@@ -120,6 +121,7 @@ class Front:
         self._turning = False  # something was done in this turn of the loop, and its end is to come
         self._began = 0.0  # when it was begun
         self._answers = 0  # in it
+        self.many = False  # replies went out together last time
         self.crowded = False  # requests that come now wait
         self._queue: deque[tuple[Connection, float, int]] = deque()  # who waits, since when, and with how many bytes
         self._queued = 0  # bytes
@@ -234,6 +236,7 @@ class Front:
         if self.holding or not self._grouped:
             return
         grouped, self._grouped = self._grouped, []
+        self.many = len(grouped) >= _MANY
         replies = self.settled([reply for _, _, reply, _ in grouped])
         for (connection, request, _, keep), reply in zip(grouped, replies, strict=True):
             connection.grouped(request, reply, keep)
@@ -661,7 +664,8 @@ class Connection(asyncio.Protocol):
         """Have a request answered, at once or later."""
         front = self._front
         self._answering = True
-        request.grouped = grouped = len(front.connections) > 1
+        grouped = len(front.connections) > 1
+        request.grouped = grouped and front.many
         try:
             reply = front.handle(request)
             if not isinstance(reply, Reply):

@@ -28,7 +28,7 @@ class Request:
             none has to have a Content-Length.
         body: its bytes, still compressed if they came so.
         waited: seconds it has waited among many others; infinite if there was no place for it to.
-        grouped: whether its reply goes out with others', once all of them have come.
+        grouped: whether its reply is expected to go out with many others, once all of them have come.
     """
 
     __slots__ = ("body", "grouped", "headers", "method", "path", "query", "waited")
