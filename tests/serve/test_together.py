@@ -7,7 +7,7 @@ import gzip
 import json
 import math
 import socket
-import time
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -74,14 +74,29 @@ def at_once(served: Served, plane: Plane, bodies: list[bytes], **headers: str) -
         clients = [stack.enter_context(socket.create_connection(("127.0.0.1", served.port), 60)) for _ in bodies]
         assert plane._follower is not None
         loop = plane._follower.get_loop()
-        for client in clients:  # so that every connection is known
-            client.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        live = b"GET /v2/health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+        for client in clients:  # every connection is known then
+            client.sendall(live)
             answer(client)
-        loop.call_soon_threadsafe(time.sleep, 0.1)
-        for client, content in zip(clients, bodies, strict=True):
-            head = f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(content)}\r\n{lines}\r\n"
-            client.sendall(head.encode() + content)
-        return [answer(client) for client in clients]
+        for asked in ([live] * len(bodies), [message(content, lines) for content in bodies]):
+            held, sent = threading.Event(), threading.Event()
+            loop.call_soon_threadsafe(hold, held, sent)  # all have come when it looks; then that many are expected
+            assert held.wait(60)
+            for client, data in zip(clients, asked, strict=True):
+                client.sendall(data)
+            sent.set()
+            answers = [answer(client) for client in clients]
+        return answers
+
+
+def hold(held: threading.Event, sent: threading.Event) -> None:
+    held.set()
+    sent.wait(60)
+
+
+def message(content: bytes, lines: str) -> bytes:
+    head = f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(content)}\r\n{lines}\r\n"
+    return head.encode() + content
 
 
 def answer(client: socket.socket) -> tuple[int, dict[str, str], Any]:

@@ -533,17 +533,21 @@ class Template:
             b'{"name":"prediction","datatype":"%b","shape":[%%d],"data":%%b}'
         ) % (shown, version, kind)
         self._shares = b',{"name":"probabilities","datatype":"FP64","shape":[%%d,%d],"data":%%b}' % self._classes
+        begun, shares = self._begun.replace(b"[%d]", b"[1]"), self._shares.replace(b"[%d,", b"[1,")
+        self._one = begun + shares + b"]}"  # of one row with its probabilities
 
     def encode(self, part: Part, request_id: str | None) -> bytes:
         """The reply's body."""
         scores, first = part.scores, part.first
         rows = len(scores.values)
         values = orjson.dumps([str(value) for value in scores.values] if self._text else scores.values)
-        given = b'"%b"' % first.encode() if request_id is None else orjson.dumps(request_id)
+        made = first.encode()
+        given = b'"%b"' % made if request_id is None else orjson.dumps(request_id)
+        if scores.only is not None and len(scores.only) == self._classes:
+            return self._one % (given, made, values, orjson.dumps(scores.only))
         body = self._begun % (given, joined_ids(first, rows).encode(), rows, values)
         if scores.shares is not None and scores.shares.shape[1] == self._classes:
-            plain = scores.shares.ravel() if scores.only is None else scores.only
-            body += self._shares % (rows, orjson.dumps(plain, option=orjson.OPT_SERIALIZE_NUMPY))
+            body += self._shares % (rows, orjson.dumps(scores.shares.ravel(), option=orjson.OPT_SERIALIZE_NUMPY))
         return body + b"]}"
 
 
