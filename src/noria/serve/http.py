@@ -375,7 +375,7 @@ class DataPlane:
             asked = [reply for reply in map(replies.__getitem__, places) if isinstance(reply, _Asked)]
             try:
                 made = self._answered(asked)
-            except NoriaError as error:
+            except Exception as error:  # noqa: BLE001 - as in handle
                 one = len(asked) == 1
                 made = [self._refuse(asked[0].request, error)] if one else list(map(self._one_by_one, asked))
             finally:
@@ -684,7 +684,7 @@ class _Asked(Reply):
     def __init__(
         self, model: str, route: Route, served: Served, request_id: str | None, batch: Batch, request: Request
     ) -> None:
-        super().__init__(200, b"")
+        super().__init__(500, b'{"error":"The server failed to answer."}')  # until it is made
         self.model = model
         self.route = route
         self.served = served

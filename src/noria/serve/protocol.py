@@ -25,6 +25,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from email.utils import formatdate
 from typing import Any
 
@@ -227,7 +228,8 @@ class Front:
             except OSError:  # there are no more, or no more can be had: the loop says so
                 return
             taken.setblocking(False)
-            taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with suppress(OSError):  # it may be over already
+                taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             task = loop.create_task(loop.connect_accepted_socket(self.protocol, taken))
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)
