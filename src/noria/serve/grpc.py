@@ -23,7 +23,7 @@ from noria.serve import oip
 from noria.serve.batch import Batch
 from noria.serve.http import DataPlane
 from noria.serve.plane import Answered, laid_out
-from noria.serve.reading import MAX_BODY_BYTES, MAX_ROWS
+from noria.serve.reading import LARGE_BYTES, MAX_BODY_BYTES, MAX_ROWS
 from noria.serve.refusals import refusal
 from noria.serve.wire import Reply, Request
 
@@ -52,7 +52,6 @@ _RESTLESS_SECONDS = 1.0
 _LOOK_SECONDS = 0.25
 _LONGEST_TEXT = 4000  # bytes as sent: clients refuse a reply whose trailers are over 8 KB
 _NAMED = 10
-_LARGE = 2**20  # bytes of a message, as of a body over HTTP
 _ACCESS = (b"authorization", b"x-api-key")
 
 
@@ -322,7 +321,7 @@ class GrpcServer:
             found = oip.InferRequest(request.id or None, self._tensors(request), _wanted(request), raw)
             return oip.outputs_of(found, signature), oip.batch_of(found, served.layout, MAX_ROWS)
 
-        large = request.ByteSize() >= _LARGE
+        large = request.ByteSize() >= LARGE_BYTES
         if large:  # as over HTTP: nobody else is to wait for it
             wanted, batch = await asyncio.to_thread(read)
             batch = laid_out(batch, self._data.plane.served(name, version)[1], served)

@@ -48,6 +48,7 @@ from noria.serve.metrics import Snapshot, render
 from noria.serve.openapi import document
 from noria.serve.plane import Answered, Plane, Served, laid_out, without_folders
 from noria.serve.reading import (
+    LARGE_BYTES,
     MAX_ROWS,
     compressed,
     deadline_of,
@@ -74,7 +75,6 @@ ADDRESSES = (
 )
 """What the addresses begin with that are answered here rather than by pages; ``noria.server.app`` has them too."""
 EXTENSIONS = ["binary_tensor_data", "model_repository", "model_configuration", "statistics"]
-_LARGE = 2**20  # bytes of a body
 _log = logging.getLogger("noria.serve")
 
 Found = Reply | Awaitable[Reply]
@@ -328,7 +328,7 @@ class DataPlane:
             served.engine.backlog.check(deadline_of(request), request.waited)
         body, header = request.body, request.headers.get(b"inference-header-content-length")
         signature = served.manifest.signature
-        if header is None and served.layout.plain and len(body) < _LARGE:
+        if header is None and served.layout.plain and len(body) < LARGE_BYTES:
             known = oip.quick(body, served.layout)
             if known is not None and known[1].rows <= MAX_ROWS:
                 if request.grouped and version is None and (found := self._together(model, known, request)) is not None:
@@ -367,22 +367,27 @@ class DataPlane:
 
     def _ask(self, replies: list[Reply]) -> None:
         """Make the replies that are to be made together."""
-        ways: dict[tuple[str, Served], list[int]] = {}
+        ways: dict[tuple[str, Served], dict[int, _Asked]] = {}
         for place, reply in enumerate(replies):
             if isinstance(reply, _Asked):
-                ways.setdefault((reply.model, reply.served), []).append(place)
-        for places in ways.values():
-            asked = [reply for reply in map(replies.__getitem__, places) if isinstance(reply, _Asked)]
+                ways.setdefault((reply.model, reply.served), {})[place] = reply
+        for (_, served), asked in ways.items():
             try:
-                made = self._answered(asked)
-            except Exception as error:  # noqa: BLE001 - as in handle
-                one = len(asked) == 1
-                made = [self._refuse(asked[0].request, error)] if one else list(map(self._one_by_one, asked))
+                made = self._made(list(asked.values()))
             finally:
-                asked[0].served.users -= len(asked)
+                served.users -= len(asked)
                 self._waiting -= len(asked)
-            for place, reply in zip(places, made, strict=True):
+            for place, reply in zip(asked, made, strict=True):
                 replies[place] = reply
+
+    def _made(self, asked: list[_Asked]) -> list[Reply]:
+        """Their replies; where they cannot be made together each is made alone, to refuse only the one at fault."""
+        try:
+            return self._answered(asked)
+        except Exception as error:  # noqa: BLE001 - as in handle
+            if len(asked) == 1:
+                return [self._refuse(asked[0].request, error)]
+            return [reply for one in asked for reply in self._made([one])]
 
     def _answered(self, asked: list[_Asked]) -> list[Reply]:
         first = asked[0]
@@ -392,13 +397,6 @@ class DataPlane:
             compressed(_finished(answered, self._finish(one.model, one.id)), one.request)
             for one, answered in zip(asked, found, strict=True)
         ]
-
-    def _one_by_one(self, asked: _Asked) -> Reply:
-        """Of several one is at fault: which, is found by asking each alone."""
-        try:
-            return self._answered([asked])[0]
-        except Exception as error:  # noqa: BLE001 - as in handle
-            return self._refuse(asked.request, error)
 
     @staticmethod
     def _finish(model: str, request_id: str | None) -> Finish:
@@ -422,7 +420,7 @@ class DataPlane:
         A large body is read in a thread, and its answers are written there: Python takes microseconds for each row,
         and nobody else is to wait for them.
         """
-        if len(request.body) < _LARGE:
+        if len(request.body) < LARGE_BYTES:
             return self._asked(model, version, read(), request, finish)
         return self._aside(model, version, request, read, finish)
 
@@ -434,7 +432,7 @@ class DataPlane:
         self, served: Served, model: str, version: int | None, request: Request, read: Read, finish: Finish
     ) -> Reply:
         """As `_aside`, of a body that is read for the version that is ``served`` now."""
-        loop, thread = asyncio.get_running_loop(), self._thread if len(request.body) >= _LARGE else None
+        loop, thread = asyncio.get_running_loop(), self._thread if len(request.body) >= LARGE_BYTES else None
         batch = await loop.run_in_executor(thread, read)
         batch = laid_out(batch, self.plane.served(model, version)[1], served)  # there may be another version by now
         answered: list[Answered] = []

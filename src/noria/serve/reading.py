@@ -16,6 +16,7 @@ from noria.serve.refusals import TooLargeError, UnknownKindError, WrongMethodErr
 from noria.serve.wire import Reply, Request
 
 __all__ = [
+    "LARGE_BYTES",
     "MAX_BODY_BYTES",
     "MAX_RECORDS",
     "MAX_ROWS",
@@ -33,6 +34,8 @@ __all__ = [
 ]
 
 MAX_BODY_BYTES = 64 * 2**20
+LARGE_BYTES = 2**20
+"""Size from which a body is read in a thread, as nobody else is to wait for it."""
 MAX_RECORDS = 10_000
 MAX_ROWS = 1_000_000
 _FORM = "application/x-www-form-urlencoded"  # what curl -d says of any text
